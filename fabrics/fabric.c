@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * fabric.c -- the list of back ends. The only place that names them all.
+ */
+#include "fabrics/fabric.h"
+
+#include <string.h>
+
+#ifdef VIA_HAVE_OFI
+#include "fabrics/ofi/ofi.h"
+#endif
+#ifdef VIA_HAVE_SIM
+#include "fabrics/sim/sim.h"
+#endif
+
+static const struct via_fabric_ops *const list[] = {
+#ifdef VIA_HAVE_OFI
+	&via_ofi_ops,
+#endif
+#ifdef VIA_HAVE_SIM
+	&via_sim_ops,
+#endif
+	NULL,
+};
+
+static const struct via_fabric_absent absent[] = {
+#ifndef VIA_HAVE_OFI
+	{"ofi", "this build has no libfabric: install libfabric-dev and build again"},
+#endif
+	{NULL, NULL},
+};
+
+const struct via_fabric_ops *const *via_fabric_list(void)
+{
+	return list;
+}
+
+const struct via_fabric_absent *via_fabric_absent_list(void)
+{
+	return absent;
+}
+
+const struct via_fabric_ops *via_fabric_find(const char *name)
+{
+	for (const struct via_fabric_ops *const *ops = list; *ops; ops++)
+		if (!strcmp((*ops)->name, name))
+			return *ops;
+	return NULL;
+}
+
+int via_fabric_open(const struct via_fabric_spec *spec, struct via_fabric **fab,
+		    struct via_error *err)
+{
+	const struct via_fabric_ops *ops = via_fabric_find(spec->name);
+
+	if (!ops)
+		return via_fail(err, -ENODEV, "open fabric %s\nno such fabric in this build\n"
+					      "see `viaduct fabrics`", spec->name);
+	return ops->open(spec, fab, err);
+}
