@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * ofi.h -- the libfabric back end: reliable datagram endpoints (FI_EP_RDM) with messages
+ * and remote writes, over any provider that has them.
+ *
+ *   ofi[:PROVIDER][,tx-depth=N][,rx-depth=N]     ofi alone is ofi:tcp
+ *
+ * One fabric is one libfabric domain. Each endpoint has an address vector with one peer, a
+ * completion queue, and an epoll descriptor that joins what can wake its owner.
+ */
+#ifndef VIA_FABRICS_OFI_OFI_H
+#define VIA_FABRICS_OFI_OFI_H
+
+#include <rdma/fabric.h>
+#include <rdma/fi_cm.h>
+#include <rdma/fi_domain.h>
+#include <rdma/fi_endpoint.h>
+#include <rdma/fi_errno.h>
+#include <rdma/fi_rma.h>
+#include <stdatomic.h>
+
+#include "fabrics/fabric.h"
+
+extern const struct via_fabric_ops via_ofi_ops;
+
+#define OFI_API_VERSION FI_VERSION(1, 14)
+#define OFI_SGE_MAX     4u
+#define OFI_NONCE_LEN   16u
+#define OFI_ADDR_MAX    256u /* bytes of a provider's own address */
+#define OFI_RAW_KEY_MAX 256u /* bytes of a raw key */
+#define OFI_EPS_MAX     1024u
+
+/* What the provider wants of memory registration, beyond what every one gets. */
+#define OFI_MR_MODES                                                                              \
+	(FI_MR_LOCAL | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED | FI_MR_PROV_KEY | FI_MR_RAW |           \
+	 FI_MR_ENDPOINT)
+
+struct ofi_fabric {
+	struct via_fabric base;
+	struct fi_info *info;
+	struct fid_fabric *fabric;
+	struct fid_domain *domain;
+	uint64_t mr_mode;
+	char provider[48];       /* as in the spec: "tcp" */
+	bool id_used[OFI_EPS_MAX];
+};
+
+/*
+ * A registration. Providers with FI_MR_ENDPOINT bind memory to one endpoint: for them there
+ * is one fid for each endpoint that uses it, made at its first use, in its own slot.
+ */
+struct ofi_mr {
+	struct via_mr base;
+	unsigned access;         /* enum via_mr_access */
+	struct fid_mr *fid;      /* NULL: not needed, or by endpoint */
+	struct fid_mr **by_ep;   /* OFI_EPS_MAX slots by via_ep.id; NULL: fid serves all */
+};
+
+struct ofi_rkey {
+	struct via_rkey base;
+	uint64_t key;
+	uint64_t addr;           /* of byte 0 of the region, as the provider counts */
+	bool mapped;             /* a raw key, to be unmapped */
+};
+
+/* One posted operation. The provider owns fi_context until the operation completes. */
+struct ofi_op {
+	struct fi_context2 fi_context;
+	struct ofi_op *next;     /* in a free list or in the queue of held sends */
+	enum via_comp_kind kind;
+	bool busy;               /* posted or held, not reported */
+	void *ctx;
+	uint64_t generation;     /* of a write; of a held send: the last one it must follow */
+	unsigned n;              /* pieces of a held send */
+	struct via_sge sge[OFI_SGE_MAX];
+};
+
+struct ofi_ep {
+	struct via_ep base;
+	struct fid_ep *ep;
+	struct fid_av *av;
+	struct fid_cq *cq;
+	fi_addr_t peer;
+	bool connected;
+
+	/* what the owner sleeps on */
+	int epoll_fd;
+	int abort_fd;            /* eventfd */
+	int timer_fd;            /* where the provider has no descriptor; else -1 */
+	uint64_t timer_ns;       /* the next sleep on it */
+
+	_Atomic bool aborted;
+	int reason;              /* 0: alive; else what poll() ends with */
+	unsigned flush_next;     /* on a dead endpoint: operations before it were handed out */
+
+	struct ofi_op *ops;      /* tx_depth and then rx_depth of them */
+	struct ofi_op *free_tx, *free_rx;
+
+	/*
+	 * Sends that must follow writes wait here, and every later send behind them. Writes
+	 * are counted by generation: a new one begins with each held send.
+	 */
+	struct ofi_op *held, **held_tail;
+	uint64_t generation, oldest_generation;
+	unsigned *in_generation; /* writes outstanding, by generation modulo ngenerations */
+	unsigned ngenerations;
+
+	uint8_t hello[2][OFI_NONCE_LEN]; /* sent and received while connecting */
+	struct via_mr *hello_mr;
+};
+
+/* -- ofi_fabric.c -- */
+
+/* A negated libfabric code as one of the closed list. */
+int ofi_code(long code);
+/* The fi_info for provider @name, bound to @local_host (NULL or "": loopback). NULL when there is none. */
+struct fi_info *ofi_select(const char *name, const char *local_host);
+/* Provider names as users type them: "tcp" for "tcp;ofi_rxm". */
+void ofi_short_name(const char *prov_name, char *buf, size_t cap);
+void ofi_fill_caps(const struct fi_info *info, uint64_t tx_depth, uint64_t rx_depth,
+		   struct via_fabric_caps *caps);
+
+/* -- ofi_probe.c -- */
+int ofi_probe(int (*found)(void *arg, const struct via_fabric_info *info), void *arg,
+	      struct via_error *err);
+
+/* -- ofi_mr.c -- */
+int ofi_mr_reg(struct via_fabric *fab, void *addr, size_t len, unsigned access,
+	       struct via_mr **mr, struct via_error *err);
+void ofi_mr_dereg(struct via_mr *mr);
+ssize_t ofi_rkey_pack(const struct via_mr *mr, struct via_ep *ep, void *buf, size_t cap);
+int ofi_rkey_unpack(struct via_ep *ep, const void *buf, size_t len, uint64_t region_len,
+		    struct via_rkey **rkey, struct via_error *err);
+void ofi_rkey_free(struct via_rkey *rkey);
+/* The descriptor that a post on @ep needs for @mr; may be NULL. 0 or a negated code. */
+int ofi_mr_desc(const struct via_mr *mr, struct ofi_ep *ep, void **desc);
+/* @ep goes away: so do the registrations bound to it. */
+size_t ofi_rkey_max(const struct fi_info *info);
+
+/* -- ofi_ep.c -- */
+int ofi_ep_open(struct via_fabric *fab, enum via_ep_side side, struct via_ep **ep,
+		struct via_error *err);
+ssize_t ofi_ep_address(const struct via_ep *ep, void *buf, size_t cap);
+int ofi_ep_connect(struct via_ep *ep, const void *addr, size_t addr_len, const uint8_t nonce[16],
+		   const struct via_wait *wait, struct via_error *err);
+void ofi_ep_close(struct via_ep *ep);
+void ofi_ep_abort(struct via_ep *ep);
+/* The provider's part of @ep is closed: from here on no buffer is touched. Idempotent. */
+void ofi_ep_kill(struct ofi_ep *ep, int reason);
+
+/* -- ofi_data.c -- */
+int ofi_post_write(struct via_ep *ep, const struct via_sge *sge, unsigned n,
+		   const struct via_rkey *rkey, uint64_t off, void *ctx, unsigned flags);
+int ofi_post_send(struct via_ep *ep, const struct via_sge *sge, unsigned n, void *ctx,
+		  unsigned flags);
+int ofi_post_recv(struct via_ep *ep, const struct via_sge *sge, void *ctx);
+int ofi_poll(struct via_ep *ep, struct via_comp *comp, unsigned max);
+int ofi_arm(struct via_ep *ep, int *fd);
+
+#endif

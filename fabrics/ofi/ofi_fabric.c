@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * ofi_fabric.c -- the back end's table; a provider chosen and opened.
+ */
+#include "fabrics/ofi/ofi.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DEFAULT_PROVIDER "tcp"
+#define DEPTH            128u
+#define DEPTH_MIN        8u
+
+/* One message stays below the size from which providers go over to a rendezvous. */
+#define MSG_LEN_MAX 8192u
+
+int ofi_code(long code)
+{
+	switch (-code) {
+	case FI_ETRUNC:
+	case FI_ETOOSMALL:
+		return -EMSGSIZE;
+	case FI_ENOTCONN:
+	case FI_ESHUTDOWN:
+	case FI_ECONNABORTED:
+	case FI_ECONNRESET:
+	case EPIPE:
+		return -ECONNRESET;
+	case FI_ENODATA:
+		return -ENODEV;
+	default:
+		return via_err_from_errno((int)-code);
+	}
+}
+
+void ofi_short_name(const char *prov_name, char *buf, size_t cap)
+{
+	static const char *const utility[] = {"ofi_rxm;", "ofi_rxd;"};
+	size_t len;
+
+	for (size_t i = 0; i < sizeof(utility) / sizeof(utility[0]); i++)
+		if (!strncmp(prov_name, utility[i], strlen(utility[i])))
+			prov_name += strlen(utility[i]);
+	len = strcspn(prov_name, ";");
+	snprintf(buf, cap, "%.*s", (int)len, prov_name);
+}
+
+static struct fi_info *hints_for(const char *prov_name)
+{
+	struct fi_info *hints = fi_allocinfo();
+
+	if (!hints)
+		return NULL;
+	/* Directed receives: a message from anybody but the peer is never taken for one of his. */
+	hints->caps = FI_MSG | FI_RMA | FI_DIRECTED_RECV;
+	hints->mode = FI_CONTEXT | FI_CONTEXT2;
+	hints->ep_attr->type = FI_EP_RDM;
+	hints->tx_attr->msg_order = FI_ORDER_SAS;
+	hints->rx_attr->msg_order = FI_ORDER_SAS;
+	hints->domain_attr->threading = FI_THREAD_SAFE;
+	hints->domain_attr->mr_mode = OFI_MR_MODES;
+	hints->domain_attr->av_type = FI_AV_TABLE;
+	hints->domain_attr->resource_mgmt = FI_RM_ENABLED;
+	if (prov_name) {
+		hints->fabric_attr->prov_name = strdup(prov_name);
+		if (!hints->fabric_attr->prov_name) {
+			fi_freeinfo(hints);
+			return NULL;
+		}
+	}
+	return hints;
+}
+
+static struct fi_info *select_named(const char *prov_name, const char *short_name,
+				    const char *local_host)
+{
+	struct fi_info *hints = hints_for(prov_name), *info = NULL, *i;
+	char got[48];
+
+	if (!hints)
+		return NULL;
+	if (fi_getinfo(OFI_API_VERSION, local_host, NULL, local_host ? FI_SOURCE : 0, hints,
+		       &info))
+		info = NULL;
+	fi_freeinfo(hints);
+	for (i = info; i; i = i->next) {
+		ofi_short_name(i->fabric_attr->prov_name, got, sizeof(got));
+		if (!strcmp(got, short_name))
+			break;
+	}
+	i = i ? fi_dupinfo(i) : NULL;
+	fi_freeinfo(info);
+	return i;
+}
+
+static struct fi_info *select_either(const char *name, const char *local_host)
+{
+	struct fi_info *info = select_named(name, name, local_host);
+	char layered[64];
+
+	if (info)
+		return info;
+	snprintf(layered, sizeof(layered), "%s;ofi_rxm", name);
+	return select_named(layered, name, local_host);
+}
+
+static bool has_ip_addresses(const struct fi_info *info)
+{
+	return info->addr_format == FI_SOCKADDR || info->addr_format == FI_SOCKADDR_IN ||
+	       info->addr_format == FI_SOCKADDR_IN6;
+}
+
+struct fi_info *ofi_select(const char *name, const char *local_host)
+{
+	struct fi_info *info = select_either(name, NULL);
+
+	if (!info || !has_ip_addresses(info))
+		return info;
+	fi_freeinfo(info);
+	return select_either(name, local_host && *local_host ? local_host : "127.0.0.1");
+}
+
+void ofi_fill_caps(const struct fi_info *info, uint64_t tx_depth, uint64_t rx_depth,
+		   struct via_fabric_caps *caps)
+{
+	size_t max = info->ep_attr->max_msg_size, iov = info->tx_attr->iov_limit;
+
+	caps->write_len_max = max < (UINT64_C(1) << 30) ? max : UINT64_C(1) << 30;
+	caps->msg_len_max = max < MSG_LEN_MAX ? max : MSG_LEN_MAX;
+	caps->addr_len_max = OFI_ADDR_MAX + 64;
+	caps->rkey_len_max = ofi_rkey_max(info);
+	caps->sge_max = iov > OFI_SGE_MAX ? OFI_SGE_MAX : iov ? (unsigned)iov : 1;
+	caps->tx_depth = (unsigned)(tx_depth < info->tx_attr->size ? tx_depth : info->tx_attr->size);
+	caps->rx_depth = (unsigned)(rx_depth < info->rx_attr->size ? rx_depth : info->rx_attr->size);
+}
+
+static int no_provider(const char *name, const struct via_fabric_spec *spec, struct via_error *err)
+{
+	uint32_t v = fi_version();
+
+	return via_fail(err, -ENODEV,
+			"open fabric ofi:%s\n"
+			"libfabric %u.%u has no usable provider of that name%s%s\n"
+			"see `viaduct fabrics` for the providers of this host",
+			name, FI_MAJOR(v), FI_MINOR(v), spec->local_host[0] ? " at " : "",
+			spec->local_host);
+}
+
+static int fail_call(const struct ofi_fabric *fab, const char *call, int rc, struct via_error *err)
+{
+	return via_fail(err, ofi_code(rc), "open fabric ofi:%s\n%s: %s\n"
+					   "FI_LOG_LEVEL=warn shows the provider's own words",
+			fab->provider, call, fi_strerror(-rc));
+}
+
+static int ofi_open(const struct via_fabric_spec *spec, struct via_fabric **out,
+		    struct via_error *err)
+{
+	uint64_t tx_depth = DEPTH, rx_depth = DEPTH;
+	struct ofi_fabric *fab;
+	int rc = via_fabric_spec_get_number(spec, "tx-depth", DEPTH_MIN, 4096, &tx_depth, err);
+
+	if (!rc)
+		rc = via_fabric_spec_get_number(spec, "rx-depth", DEPTH_MIN, 4096, &rx_depth, err);
+	if (rc)
+		return rc;
+	fab = calloc(1, sizeof(*fab));
+	if (!fab)
+		return via_fail(err, -ENOMEM, "open fabric ofi\nout of memory\nfree some memory");
+	fab->base.ops = &via_ofi_ops;
+	snprintf(fab->provider, sizeof(fab->provider), "%s",
+		 spec->device[0] ? spec->device : DEFAULT_PROVIDER);
+	fab->info = ofi_select(fab->provider, spec->local_host);
+	if (!fab->info) {
+		rc = no_provider(fab->provider, spec, err);
+		goto fail;
+	}
+	fab->mr_mode = (uint64_t)fab->info->domain_attr->mr_mode;
+	ofi_fill_caps(fab->info, tx_depth, rx_depth, &fab->base.caps);
+	rc = fi_fabric(fab->info->fabric_attr, &fab->fabric, NULL);
+	if (rc) {
+		rc = fail_call(fab, "fi_fabric", rc, err);
+		goto fail_info;
+	}
+	rc = fi_domain(fab->fabric, fab->info, &fab->domain, NULL);
+	if (rc) {
+		rc = fail_call(fab, "fi_domain", rc, err);
+		goto fail_fabric;
+	}
+	*out = &fab->base;
+	return 0;
+fail_fabric:
+	fi_close(&fab->fabric->fid);
+fail_info:
+	fi_freeinfo(fab->info);
+fail:
+	free(fab);
+	return rc;
+}
+
+static void ofi_close(struct via_fabric *base)
+{
+	struct ofi_fabric *fab = (struct ofi_fabric *)base;
+
+	if (!fab)
+		return;
+	fi_close(&fab->domain->fid);
+	fi_close(&fab->fabric->fid);
+	fi_freeinfo(fab->info);
+	free(fab);
+}
+
+static const struct via_fabric_key keys[] = {
+	{"tx-depth", "writes and sends that one endpoint holds, 8 to 4096"},
+	{"rx-depth", "receives that one endpoint holds, 8 to 4096"},
+	{NULL, NULL},
+};
+
+const struct via_fabric_ops via_ofi_ops = {
+	.name = "ofi",
+	.keys = keys,
+	.probe = ofi_probe,
+	.open = ofi_open,
+	.close = ofi_close,
+	.ep_open = ofi_ep_open,
+	.ep_address = ofi_ep_address,
+	.ep_connect = ofi_ep_connect,
+	.ep_close = ofi_ep_close,
+	.ep_abort = ofi_ep_abort,
+	.mr_reg = ofi_mr_reg,
+	.mr_dereg = ofi_mr_dereg,
+	.rkey_pack = ofi_rkey_pack,
+	.rkey_unpack = ofi_rkey_unpack,
+	.rkey_free = ofi_rkey_free,
+	.post_write = ofi_post_write,
+	.post_send = ofi_post_send,
+	.post_recv = ofi_post_recv,
+	.poll = ofi_poll,
+	.arm = ofi_arm,
+};

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * ofi_mr.c -- memory registration and the keys that travel.
+ *
+ * Memory is registered with the least access: local memory only where the provider wants that
+ * at all, guest memory for remote writes and nothing else. Where the application chooses
+ * keys they are random 64-bit numbers, so that one cannot be guessed from another.
+ *
+ * A packed key, big-endian: u8 version (1), u8 flags (bit 0: raw), u64 address of byte 0 (0
+ * where the provider counts from the region's start), then u64 key, or u16 length and raw key.
+ */
+#include "fabrics/ofi/ofi.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "core/wire.h"
+
+#define KEY_VERSION 1u
+#define KEY_RAW     1u
+#define KEY_TRIES   16u
+
+static uint64_t provider_access(unsigned access)
+{
+	return access & VIA_MR_REMOTE_WRITE ? FI_REMOTE_WRITE : FI_SEND | FI_RECV | FI_WRITE;
+}
+
+static int random_key(const struct ofi_fabric *fab, uint64_t *key)
+{
+	size_t len = fab->info->domain_attr->mr_key_size;
+
+	if (getrandom(key, sizeof(*key), 0) != (ssize_t)sizeof(*key))
+		return -FI_EIO;
+	if (len < sizeof(*key))
+		*key &= (UINT64_C(1) << (8 * len)) - 1;
+	return 0;
+}
+
+/* Register for the domain, or for @ep where the provider binds memory to endpoints. */
+static int register_with(struct ofi_fabric *fab, const struct ofi_mr *mr, struct ofi_ep *ep,
+			 struct fid_mr **fid)
+{
+	uint64_t key = 0;
+	unsigned tries = 0;
+	int rc;
+
+	do {
+		rc = fab->mr_mode & FI_MR_PROV_KEY ? 0 : random_key(fab, &key);
+		if (!rc)
+			rc = fi_mr_reg(fab->domain, mr->base.addr, mr->base.len,
+				       provider_access(mr->access), 0, key, 0, fid, NULL);
+	} while (rc == -FI_ENOKEY && ++tries < KEY_TRIES); /* taken: choose another */
+	if (rc || !ep)
+		return rc;
+	rc = fi_mr_bind(*fid, &ep->ep->fid, 0);
+	if (!rc)
+		rc = fi_mr_enable(*fid);
+	if (rc)
+		fi_close(&(*fid)->fid);
+	return rc;
+}
+
+int ofi_mr_reg(struct via_fabric *base, void *addr, size_t len, unsigned access,
+	       struct via_mr **out, struct via_error *err)
+{
+	struct ofi_fabric *fab = (struct ofi_fabric *)base;
+	bool needed = access & VIA_MR_REMOTE_WRITE || fab->mr_mode & FI_MR_LOCAL;
+	struct ofi_mr *mr = calloc(1, sizeof(*mr));
+	int rc = 0;
+
+	if (!mr)
+		return via_fail(err, -ENOMEM, "register memory\nout of memory\nfree some memory");
+	mr->base = (struct via_mr){.fab = base, .addr = addr, .len = len};
+	mr->access = access;
+	if (needed && fab->mr_mode & FI_MR_ENDPOINT) {
+		mr->by_ep = calloc(OFI_EPS_MAX, sizeof(struct fid_mr *));
+		rc = mr->by_ep ? 0 : -FI_ENOMEM;
+	} else if (needed) {
+		rc = register_with(fab, mr, NULL, &mr->fid);
+	}
+	if (rc) {
+		free(mr);
+		return via_fail(err, ofi_code(rc),
+				"register %zu bytes with ofi:%s\n%s\n"
+				"check the limit of locked memory (ulimit -l) and free memory",
+				len, fab->provider, fi_strerror(-rc));
+	}
+	*out = &mr->base;
+	return 0;
+}
+
+void ofi_mr_dereg(struct via_mr *base)
+{
+	struct ofi_mr *mr = (struct ofi_mr *)base;
+
+	if (!mr)
+		return;
+	if (mr->fid)
+		fi_close(&mr->fid->fid);
+	for (unsigned i = 0; mr->by_ep && i < OFI_EPS_MAX; i++)
+		if (mr->by_ep[i])
+			fi_close(&mr->by_ep[i]->fid);
+	free(mr->by_ep);
+	free(mr);
+}
+
+/* The registration that serves @ep; NULL where none is needed. A slot is used by its endpoint's owner alone. */
+static int fid_for(const struct ofi_mr *mr, struct ofi_ep *ep, struct fid_mr **fid)
+{
+	struct fid_mr **slot;
+
+	*fid = mr->fid;
+	if (!mr->by_ep)
+		return 0;
+	slot = &mr->by_ep[ep->base.id];
+	if (!*slot) {
+		int rc = register_with((struct ofi_fabric *)mr->base.fab, mr, ep, slot);
+
+		if (rc) {
+			*slot = NULL;
+			return ofi_code(rc);
+		}
+	}
+	*fid = *slot;
+	return 0;
+}
+
+int ofi_mr_desc(const struct via_mr *base, struct ofi_ep *ep, void **desc)
+{
+	struct fid_mr *fid;
+	int rc = fid_for((const struct ofi_mr *)base, ep, &fid);
+
+	if (!rc)
+		*desc = fid ? fi_mr_desc(fid) : NULL;
+	return rc;
+}
+
+size_t ofi_rkey_max(const struct fi_info *info)
+{
+	return info->domain_attr->mr_mode & FI_MR_RAW ? 12 + OFI_RAW_KEY_MAX : 18;
+}
+
+static int put_raw(struct via_wire *w, struct fid_mr *fid)
+{
+	uint8_t raw[OFI_RAW_KEY_MAX];
+	uint64_t addr;
+	size_t len = sizeof(raw);
+	int rc = fi_mr_raw_attr(fid, &addr, raw, &len, 0);
+
+	if (rc)
+		return ofi_code(rc);
+	via_wire_put_u64(w, addr);
+	via_wire_put_u16(w, (uint16_t)len);
+	via_wire_put_bytes(w, raw, len);
+	return 0;
+}
+
+ssize_t ofi_rkey_pack(const struct via_mr *base, struct via_ep *ep, void *buf, size_t cap)
+{
+	const struct ofi_mr *mr = (const struct ofi_mr *)base;
+	const struct ofi_fabric *fab = (const struct ofi_fabric *)base->fab;
+	bool raw = fab->mr_mode & FI_MR_RAW;
+	struct via_wire w = via_wire_writer(buf, cap);
+	struct fid_mr *fid;
+	int rc = fid_for(mr, (struct ofi_ep *)ep, &fid);
+
+	if (rc)
+		return rc;
+	if (!fid)
+		return -EINVAL; /* registered without remote access */
+	via_wire_put_u8(&w, KEY_VERSION);
+	via_wire_put_u8(&w, raw ? KEY_RAW : 0);
+	if (raw) {
+		rc = put_raw(&w, fid);
+	} else {
+		via_wire_put_u64(&w, fab->mr_mode & FI_MR_VIRT_ADDR ? (uintptr_t)base->addr : 0);
+		via_wire_put_u64(&w, fi_mr_key(fid));
+	}
+	if (!rc)
+		rc = via_wire_status(&w);
+	return rc ? rc : (ssize_t)w.pos;
+}
+
+static int get_raw(struct via_wire *w, struct ofi_fabric *fab, struct ofi_rkey *key)
+{
+	uint16_t len = via_wire_get_u16(w);
+	const uint8_t *view = via_wire_get_view(w, len);
+	uint8_t raw[OFI_RAW_KEY_MAX];
+
+	if (!view || len > sizeof(raw) || via_wire_finish(w))
+		return -EPROTO;
+	memcpy(raw, view, len);
+	if (fi_mr_map_raw(fab->domain, key->addr, raw, len, &key->key, 0))
+		return -EPROTO;
+	key->mapped = true;
+	return 0;
+}
+
+int ofi_rkey_unpack(struct via_ep *ep, const void *buf, size_t len, uint64_t region_len,
+		    struct via_rkey **out, struct via_error *err)
+{
+	struct ofi_fabric *fab = (struct ofi_fabric *)ep->fab;
+	bool raw = fab->mr_mode & FI_MR_RAW;
+	struct via_wire w = via_wire_reader(buf, len);
+	uint8_t version = via_wire_get_u8(&w), flags = via_wire_get_u8(&w);
+	struct ofi_rkey *key = calloc(1, sizeof(*key));
+	int rc = 0;
+
+	if (!key)
+		return via_fail(err, -ENOMEM, "take a key\nout of memory\nfree some memory");
+	key->base = (struct via_rkey){.ep = ep, .len = region_len};
+	key->addr = via_wire_get_u64(&w);
+	if (version != KEY_VERSION || flags != (raw ? KEY_RAW : 0) ||
+	    key->addr > UINT64_MAX - region_len) {
+		rc = -EPROTO;
+	} else if (raw) {
+		rc = get_raw(&w, fab, key);
+	} else {
+		key->key = via_wire_get_u64(&w);
+		rc = via_wire_finish(&w);
+	}
+	if (rc) {
+		free(key);
+		return via_fail(err, -EPROTO, "take a key of the peer\n%zu bytes that are no key of "
+					      "ofi:%s\ngive both sides the same --fabric",
+				len, fab->provider);
+	}
+	*out = &key->base;
+	return 0;
+}
+
+void ofi_rkey_free(struct via_rkey *base)
+{
+	struct ofi_rkey *key = (struct ofi_rkey *)base;
+
+	if (!key)
+		return;
+	if (key->mapped)
+		fi_mr_unmap_key(((struct ofi_fabric *)base->ep->fab)->domain, key->key);
+	free(key);
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * ofi_probe.c -- which providers this host has, which of them can be used, and why the others not.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fabrics/ofi/ofi.h"
+
+/* The providers that users ask for, the better ones first. */
+static const struct {
+	const char *name;
+	unsigned rank;      /* as in struct via_fabric_info */
+	bool local;         /* reaches this host's processes only */
+	const char *needs;  /* where it is missing */
+} known[] = {
+	{"verbs", 10, false, "an RDMA device (InfiniBand, RoCE, iWARP) and its verbs driver"},
+	{"cxi", 11, false, "a Slingshot NIC"},
+	{"opx", 12, false, "an Omni-Path NIC"},
+	{"psm3", 13, false, "an Omni-Path or RoCE NIC and the PSM3 provider"},
+	{"efa", 14, false, "an Elastic Fabric Adapter"},
+	{"shm", 50, true, "POSIX shared memory (/dev/shm)"},
+	{"tcp", 90, false, "a network interface; loopback is one"},
+};
+
+#define NKNOWN (sizeof(known) / sizeof(known[0]))
+
+static void library_version(char *buf, size_t cap)
+{
+	uint32_t v = fi_version();
+
+	snprintf(buf, cap, "libfabric %u.%u", FI_MAJOR(v), FI_MINOR(v));
+}
+
+static void append_namespace(const char *name, char *buf, size_t cap)
+{
+	size_t len = strlen(buf);
+	char path[64];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/proc/self/ns/%s", name);
+	if (!stat(path, &st))
+		snprintf(buf + len, cap - len, ",%s:%llx", name, (unsigned long long)st.st_ino);
+}
+
+/*
+ * One text for all processes that share memory with this one: the same boot, and the namespaces
+ * that shared memory and reading each other's memory depend on.
+ */
+static void local_reach(char *buf, size_t cap)
+{
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, buf, cap - 1);
+
+	if (fd >= 0)
+		close(fd);
+	buf[n > 0 ? n : 0] = '\0';
+	buf[strcspn(buf, "\n")] = '\0';
+	append_namespace("pid", buf, cap);
+	append_namespace("mnt", buf, cap);
+	append_namespace("user", buf, cap);
+}
+
+/* Does this libfabric have the provider at all, be it without a device? */
+static bool is_built_in(const char *name)
+{
+	struct fi_info *info = NULL;
+	char got[48];
+	bool yes = false;
+
+	if (fi_getinfo(OFI_API_VERSION, NULL, NULL, FI_PROV_ATTR_ONLY, NULL, &info))
+		return false;
+	for (struct fi_info *i = info; i && !yes; i = i->next) {
+		ofi_short_name(i->fabric_attr->prov_name, got, sizeof(got));
+		yes = !strcmp(got, name);
+	}
+	fi_freeinfo(info);
+	return yes;
+}
+
+static void describe(size_t k, struct via_fabric_info *out)
+{
+	struct fi_info *info = ofi_select(known[k].name, NULL);
+
+	memset(out, 0, sizeof(*out));
+	snprintf(out->spec, sizeof(out->spec), "ofi:%s", known[k].name);
+	library_version(out->library, sizeof(out->library));
+	out->rank = known[k].rank;
+	if (!info) {
+		if (is_built_in(known[k].name))
+			snprintf(out->reason, sizeof(out->reason), "not found on this host: it needs %s",
+				 known[k].needs);
+		else
+			snprintf(out->reason, sizeof(out->reason),
+				 "this libfabric (%s) has no such provider", out->library);
+		return;
+	}
+	out->usable = true;
+	snprintf(out->device, sizeof(out->device), "%s (%s)", info->domain_attr->name,
+		 info->fabric_attr->prov_name);
+	ofi_fill_caps(info, info->tx_attr->size, info->rx_attr->size, &out->caps);
+	if (known[k].local)
+		local_reach(out->reach, sizeof(out->reach));
+	fi_freeinfo(info);
+}
+
+int ofi_probe(int (*found)(void *arg, const struct via_fabric_info *info), void *arg,
+	      struct via_error *err)
+{
+	int rc = 0;
+
+	(void)err;
+	for (size_t k = 0; k < NKNOWN && !rc; k++) {
+		struct via_fabric_info info;
+
+		describe(k, &info);
+		rc = found(arg, &info);
+	}
+	return rc;
+}
