@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * case_revoke.c -- once mr_dereg() has returned, nothing lands there any more.
+ *
+ * What sealing stands on. The memory stays mapped throughout, so that a late write shows as a
+ * changed byte.
+ */
+#include <string.h>
+
+#include "core/buffer.h"
+#include "tests/contract/flow.h"
+
+#define KIB          ((size_t)1 << 10)
+#define MIB          ((size_t)1 << 20)
+#define REGION       (2 * MIB)
+#define EARLY_MAX    16u
+#define LATE         4u
+#define MESSAGE_CTX  999u
+#define DEREG_ROUNDS 6u
+#define DEREG_POLLS  300u /* after the dereg, at least so many of each side */
+#define DEREG_NS     (60 * VIA_NS_PER_MS)
+#define SENTINEL     UINT64_C(0x5ea1)
+
+struct revoking {
+	struct pair pair;
+	uint8_t *region; /* of b, apart from its mem */
+	struct via_mr *mr;
+	struct via_rkey *rkey;
+	unsigned early, late; /* writes taken before and after the dereg */
+	bool message;         /* the message after them was taken */
+};
+
+static bool may_refuse_with(int status)
+{
+	return status == -EREMOTEIO || status == -EIO || status == -ECONNRESET;
+}
+
+static int post_to_region(struct revoking *r, unsigned i)
+{
+	struct end *a = &r->pair.a.end[0];
+	struct via_sge sge = {r->pair.a.mr, r->pair.a.mem, 64 * KIB};
+
+	return r->pair.a.ops->post_write(a->ep, &sge, 1, r->rkey, i * 64 * KIB, ctx_of(i), 0);
+}
+
+static bool open_region(struct contract *t, struct revoking *r)
+{
+	struct side *b = &r->pair.b;
+
+	r->region = via_pages_alloc(REGION);
+	if (!r->region || !pair_open(t, &r->pair, 1, 128 * KIB))
+		return false;
+	if (b->ops->mr_reg(b->fab, r->region, REGION, VIA_MR_REMOTE_WRITE, &r->mr, NULL))
+		return contract_fail(t, "mr_reg of a second region failed");
+	memset(r->pair.a.mem, 0xbb, 64 * KIB);
+	return end_key(t, r->mr, &b->end[0], &r->pair.a.end[0], &r->rkey);
+}
+
+static void close_region(struct revoking *r)
+{
+	if (r->rkey)
+		r->pair.a.ops->rkey_free(r->rkey);
+	if (r->mr)
+		r->pair.b.ops->mr_dereg(r->mr);
+	pair_close(&r->pair);
+	if (r->region)
+		via_pages_free(r->region, REGION);
+}
+
+/* Writes on their way, the dereg, more writes, and a message that must wait for all of them. */
+static bool revoke_under_writes(struct contract *t, struct revoking *r, unsigned polls)
+{
+	struct end *a = &r->pair.a.end[0];
+	size_t depth = r->pair.a.fab->caps.tx_depth;
+	int ret = 0;
+
+	while (!ret && r->early < min_size(EARLY_MAX, depth))
+		if (!(ret = post_to_region(r, r->early)))
+			r->early++;
+	if (ret && ret != -EAGAIN)
+		return contract_fail(t, "post_write: %s", via_err_name(ret));
+	if (!end_recv(t, &r->pair.b.end[0], 64 * KIB, 64, ctx_of(MESSAGE_CTX)))
+		return false;
+	for (unsigned i = 0; i < polls; i++)
+		end_step(a);
+	r->pair.b.ops->mr_dereg(r->mr);
+	r->mr = NULL;
+	pattern_fill(r->region, REGION, SENTINEL);
+	/* Poll between them: the queue may be full, and may stay so. */
+	for (unsigned i = 0; i < LATE; i++) {
+		if (!post_to_region(r, r->early + r->late))
+			r->late++;
+		end_step(a);
+	}
+	r->message = r->late && !end_try_send(a, 0, 8, ctx_of(MESSAGE_CTX), VIA_AFTER_WRITES);
+	return true;
+}
+
+static bool unchanged(struct contract *t, const struct revoking *r, const char *when)
+{
+	size_t bad = pattern_bad(r->region, REGION, SENTINEL);
+
+	if (bad == REGION)
+		return true;
+	return contract_fail(t, "%s: a write landed after mr_dereg, at byte %zu", when, bad);
+}
+
+/* What the sender was told until now. */
+static bool told_right(struct contract *t, const struct revoking *r)
+{
+	const struct end *a = &r->pair.a.end[0], *b = &r->pair.b.end[0];
+	unsigned late_done = 0;
+
+	for (unsigned i = 0; i < a->nlog; i++) {
+		const struct via_comp *comp = &a->log[i];
+
+		if (comp->status && !may_refuse_with(comp->status))
+			return contract_fail(t, "a refused write completes with %s",
+					     via_err_name(comp->status));
+		late_done += !comp->status && comp->kind == VIA_COMP_WRITE && comp->ctx &&
+			     ctx_index(comp->ctx) >= r->early;
+	}
+	if (a->status && !may_refuse_with(a->status))
+		return contract_fail(t, "the sender dies of %s", via_err_name(a->status));
+	if (late_done && !a->status)
+		return contract_fail(t,
+				     "%u writes after mr_dereg are reported as done, and the "
+				     "endpoint lives",
+				     late_done);
+	for (unsigned i = 0; r->late && i < b->nlog; i++)
+		if (!b->log[i].status)
+			return contract_fail(t, "a message came that was to follow writes which "
+						"cannot land");
+	return true;
+}
+
+/* After ep_abort() nothing stays outstanding, and nothing is told twice. */
+static bool abort_ends_all(struct contract *t, struct revoking *r)
+{
+	struct end *a = &r->pair.a.end[0];
+	uint64_t deadline_ns = via_deadline_in(t->patience_ns);
+	unsigned told[EARLY_MAX + LATE + 1] = {0}, posted = r->early + r->late;
+
+	r->pair.a.ops->ep_abort(a->ep);
+	while (!a->status || end_poll(a) > 0) {
+		end_step(a);
+		if (via_deadline_passed(deadline_ns))
+			return contract_fail(t, "an aborted endpoint stays alive");
+	}
+	for (unsigned i = 0; i < a->nlog; i++) {
+		unsigned n = ctx_index(a->log[i].ctx);
+
+		if (!a->log[i].ctx || n == MESSAGE_CTX)
+			continue;
+		if (n >= posted || told[n]++)
+			return contract_fail(t, "write %u is told twice, or was not posted", n);
+	}
+	for (unsigned i = 0; i < posted; i++)
+		if (!told[i])
+			return contract_fail(t, "write %u of %u was never told", i, posted);
+	return true;
+}
+
+static bool revoke_once(struct contract *t, unsigned round)
+{
+	struct revoking r = {0};
+	uint64_t until_ns;
+
+	if (!open_region(t, &r) || !revoke_under_writes(t, &r, round * 3))
+		goto out;
+	until_ns = via_deadline_in(DEREG_NS);
+	for (unsigned i = 0; i < DEREG_POLLS || !via_deadline_passed(until_ns); i++) {
+		end_step(&r.pair.a.end[0]);
+		if (r.pair.a.end[0].status && i > DEREG_POLLS)
+			break;
+	}
+	if (!unchanged(t, &r, "before the abort") || !told_right(t, &r) || !abort_ends_all(t, &r))
+		goto out;
+	pair_settle(&r.pair);
+	unchanged(t, &r, "after the abort");
+out:
+	close_region(&r);
+	return t->verdict == PASS;
+}
+
+void case_dereg_refuses(struct contract *t)
+{
+	for (unsigned i = 0; i < DEREG_ROUNDS; i++)
+		if (!revoke_once(t, i))
+			break;
+}
+
+/* -- while others work ----------------------------------------------------- */
+
+/* Register, hand out a key and deregister, on an endpoint that does nothing else. */
+static void churn(struct contract *t, struct pair *pair, uint8_t *region)
+{
+	for (unsigned i = 0; t->verdict == PASS && i < 100; i++) {
+		struct via_rkey *rkey = NULL;
+		struct via_mr *mr;
+		int ret = pair->b.ops->mr_reg(pair->b.fab, region, MIB, VIA_MR_REMOTE_WRITE, &mr,
+					      NULL);
+
+		if (ret) {
+			contract_fail(t, "mr_reg: %s", via_err_name(ret));
+			return;
+		}
+		end_key(t, mr, &pair->b.end[1], &pair->a.end[1], &rkey);
+		pair->b.ops->mr_dereg(mr);
+		if (rkey)
+			pair->a.ops->rkey_free(rkey);
+	}
+}
+
+void case_dereg_while_busy(struct contract *t)
+{
+	struct pair pair;
+	struct flow flow = {.pair = &pair, .len = MIB, .rounds = 60};
+	struct worker writer, checker;
+	uint8_t *region = via_pages_alloc(MIB);
+
+	if (!pair_open(t, &pair, 2, MIB) || !flow_start(t, &flow))
+		goto out;
+	pair_part(&pair);
+	worker_start(&checker, t, flow_check, &flow);
+	worker_start(&writer, t, flow_write, &flow);
+	churn(t, &pair, region);
+	worker_join(&writer, t);
+	worker_join(&checker, t);
+out:
+	pair_close(&pair);
+	via_pages_free(region, MIB);
+}
