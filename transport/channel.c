@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * channel.c -- the message lane of a channel: framing, credits, and how its owner waits.
+ *
+ * One owner thread. A message is sent only when the peer has a receive for it (credits), so
+ * nothing here relies on what a fabric does without one. Received messages wait in a
+ * queue until their owner takes them, and their receive is posted again when he
+ * gives them back; the queue cannot overflow, because the receives bound it. Messages that
+ * steer the transport on main are handled on arrival, so that they cannot
+ * wait behind the engine's.
+ *
+ * After the lane has started nothing here allocates, takes a lock or formats text.
+ */
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "transport/session.h"
+
+/* Polls before sleeping: a reply that is a few microseconds away is not worth two wake-ups. */
+#define SPIN_NS (5 * VIA_NS_PER_US)
+
+#define POLL_BATCH 32
+
+static const struct via_fabric_ops *ops_of(const struct via_channel *ch)
+{
+	return ch->ep->fab->ops;
+}
+
+int channel_lane_init(struct via_channel *ch, struct via_error *err)
+{
+	struct via_fabric *fab = ch->ep->fab;
+	unsigned nrecv = CHANNEL_RECEIVES + CHANNEL_RECEIVES_CREDIT;
+	int rc;
+
+	if (fab->caps.rx_depth < nrecv || fab->caps.msg_len_max < CHANNEL_MESSAGE_LEN)
+		return via_fail(err, -EINVAL,
+				"open channel\nthe fabric holds %u receives of %zu bytes\n"
+				"it must hold %u of %u: raise rx-depth in the fabric spec",
+				fab->caps.rx_depth, fab->caps.msg_len_max, nrecv,
+				CHANNEL_MESSAGE_LEN);
+	ch->message_len = CHANNEL_MESSAGE_LEN;
+	if (via_pool_init(&ch->tx, CHANNEL_SENDS, ch->message_len) ||
+	    via_pool_init(&ch->rx, nrecv, ch->message_len))
+		return via_fail(err, -ENOMEM,
+				"open channel\nno memory for its buffers\nask for fewer channels");
+	rc = fab->ops->mr_reg(fab, ch->tx.block, ch->tx.block_len, VIA_MR_LOCAL, &ch->tx_mr, err);
+	if (rc)
+		return rc;
+	return fab->ops->mr_reg(fab, ch->rx.block, ch->rx.block_len, VIA_MR_LOCAL, &ch->rx_mr,
+				err);
+}
+
+static int post_receive(struct via_channel *ch, void *buf)
+{
+	struct via_sge sge = {.mr = ch->rx_mr, .addr = buf, .len = ch->message_len};
+
+	return ops_of(ch)->post_recv(ch->ep, &sge, buf);
+}
+
+int channel_lane_start(struct via_channel *ch)
+{
+	void *buf;
+	int rc = 0;
+
+	while (!rc && (buf = via_pool_get(&ch->rx)))
+		rc = post_receive(ch, buf);
+	return rc;
+}
+
+void channel_release_all(struct via_channel *ch)
+{
+	struct via_session *s = ch->session;
+	struct via_ep *ep;
+
+	pthread_mutex_lock(&s->lock);
+	ep = ch->ep;
+	ch->ep = NULL;
+	pthread_mutex_unlock(&s->lock);
+	if (ep) {
+		const struct via_fabric_ops *ops = ep->fab->ops;
+
+		pthread_mutex_lock(&s->setup_lock);
+		for (unsigned i = 0; i < ch->nrkeys; i++)
+			ops->rkey_free(ch->rkeys[i]);
+		ops->ep_close(ep);
+		if (ch->tx_mr)
+			ops->mr_dereg(ch->tx_mr);
+		if (ch->rx_mr)
+			ops->mr_dereg(ch->rx_mr);
+		pthread_mutex_unlock(&s->setup_lock);
+	}
+	ch->tx_mr = ch->rx_mr = NULL;
+	ch->nrkeys = 0;
+	free(ch->rkeys);
+	ch->rkeys = NULL;
+	via_pool_fini(&ch->tx);
+	via_pool_fini(&ch->rx);
+	free(ch->peer_ready);
+	ch->peer_ready = NULL;
+	free(ch->batch_message);
+	ch->batch_message = NULL;
+	ch->credits = ch->owed = 0;
+	ch->queue_head = ch->queue_len = 0;
+	ch->in_fragments = false;
+	memset(&ch->current, 0, sizeof(ch->current));
+}
+
+/* Send @len bytes that stand behind the header in @buf. The buffer is the fabric's from here on. */
+static int post_message(struct via_channel *ch, uint8_t *buf, struct via_message_header *h,
+			unsigned flags)
+{
+	struct via_sge sge = {
+		.mr = ch->tx_mr, .addr = buf, .len = VIA_MESSAGE_HEADER_LEN + h->len};
+	int rc;
+
+	h->credits = (uint16_t)ch->owed;
+	via_message_header_encode(h, buf);
+	rc = ops_of(ch)->post_send(ch->ep, &sge, 1, buf, flags);
+	if (!rc)
+		ch->owed = 0;
+	return rc;
+}
+
+/* Announce receives that were posted again, unless messages of our own do so soon enough. */
+static int announce_credits(struct via_channel *ch)
+{
+	struct via_message_header h = {.type = VIA_MESSAGE_CREDIT};
+	uint8_t *buf;
+	int rc;
+
+	if (ch->owed < CHANNEL_RECEIVES / 2 || !(buf = via_pool_get(&ch->tx)))
+		return 0;
+	rc = post_message(ch, buf, &h, 0);
+	if (rc)
+		via_pool_put(&ch->tx, buf);
+	return rc == -EAGAIN ? 0 : rc;
+}
+
+static int check_fragment(struct via_channel *ch, const struct via_message_header *h)
+{
+	if (ch->in_fragments && h->type != ch->fragment_type)
+		return -EPROTO;
+	ch->in_fragments = h->flags & VIA_MESSAGE_MORE;
+	ch->fragment_type = h->type;
+	return 0;
+}
+
+static int received(struct via_channel *ch, uint8_t *buf, size_t len)
+{
+	struct via_message_header h;
+	struct channel_rx *rx;
+	int rc = via_message_header_decode(buf, len, &h);
+
+	if (rc)
+		return rc;
+	if (ch->credits + h.credits > CHANNEL_RECEIVES)
+		return -EPROTO;
+	ch->credits += h.credits;
+	if (h.type == VIA_MESSAGE_CREDIT)
+		return h.len || h.flags ? -EPROTO : post_receive(ch, buf);
+	if (ch->queue_len + 1 > CHANNEL_RECEIVES)
+		return -EPROTO; /* more messages than credits */
+	rc = check_fragment(ch, &h);
+	if (rc)
+		return rc;
+	if (ch->kind == VIA_MAIN && h.type < VIA_MESSAGE_USER) {
+		rc = h.flags ? -EPROTO
+			     : fence_on_main(ch->session, h.type, buf + VIA_MESSAGE_HEADER_LEN, h.len);
+		if (rc)
+			return rc;
+		ch->owed++;
+		return post_receive(ch, buf);
+	}
+	rx = &ch->queue[(ch->queue_head + ch->queue_len++) % CHANNEL_RECEIVES];
+	rx->buf = buf;
+	rx->message = (struct via_message){.type = h.type,
+					   .more = h.flags & VIA_MESSAGE_MORE,
+					   .payload = buf + VIA_MESSAGE_HEADER_LEN,
+					   .len = h.len};
+	return 0;
+}
+
+static int completed(struct via_channel *ch, const struct via_comp *comp)
+{
+	if (comp->status)
+		return comp->status;
+	switch (comp->kind) {
+	case VIA_COMP_WRITE:
+		return via_ledger_retire(&ch->ledger, 1);
+	case VIA_COMP_SEND:
+		via_pool_put(&ch->tx, comp->ctx);
+		return 0;
+	case VIA_COMP_RECV:
+		return received(ch, comp->ctx, comp->len);
+	}
+	return -EIO;
+}
+
+int channel_progress(struct via_channel *ch)
+{
+	struct via_comp comp[POLL_BATCH];
+	int n = ops_of(ch)->poll(ch->ep, comp, POLL_BATCH);
+	int rc;
+
+	for (int i = 0; i < n; i++) {
+		rc = completed(ch, &comp[i]);
+		if (rc)
+			return rc;
+	}
+	rc = n < 0 ? n : announce_credits(ch);
+	return rc < 0 ? rc : n;
+}
+
+/* Sleep on the endpoint and @extra_fd. Returns when either may have something. */
+static int channel_sleep(struct via_channel *ch, uint64_t deadline_ns, int extra_fd)
+{
+	struct pollfd p[2] = {{.events = POLLIN}, {.fd = extra_fd, .events = POLLIN}};
+	uint64_t now = via_now_ns(), left = deadline_ns > now ? deadline_ns - now : 0;
+	struct timespec ts = {.tv_sec = (time_t)(left / VIA_NS_PER_S),
+			      .tv_nsec = (long)(left % VIA_NS_PER_S)};
+	eventfd_t drop;
+	int rc = ops_of(ch)->arm(ch->ep, &p[0].fd);
+
+	if (rc)
+		return rc == -EAGAIN ? 0 : rc;
+	if (ppoll(p, extra_fd >= 0 ? 2 : 1, deadline_ns == VIA_NEVER ? NULL : &ts, NULL) < 0)
+		return errno == EINTR ? 0 : -EIO;
+	if (extra_fd >= 0 && p[1].revents)
+		(void)eventfd_read(extra_fd, &drop);
+	return 0;
+}
+
+int channel_wait(struct via_channel *ch, uint64_t deadline_ns, int extra_fd)
+{
+	uint64_t spin_until = via_now_ns() + SPIN_NS;
+	int n;
+
+	do {
+		n = channel_progress(ch);
+		if (n)
+			return n;
+	} while (via_now_ns() < spin_until);
+	n = channel_sleep(ch, deadline_ns, extra_fd);
+	return n ? n : channel_progress(ch);
+}
+
+/* Wait until something completes, but no longer than the stall deadline. */
+static int wait_for_movement(struct via_channel *ch)
+{
+	uint64_t deadline = via_deadline_in(ch->session->config.stall_ns);
+	int n;
+
+	do {
+		n = channel_wait(ch, deadline, -1);
+	} while (n == 0 && !via_deadline_passed(deadline));
+	return n ? n : -ETIMEDOUT;
+}
+
+/* A free send buffer, and a credit for it. */
+static int get_send_buffer(struct via_channel *ch, uint8_t **buf)
+{
+	int n;
+
+	while (!ch->credits || !(*buf = via_pool_get(&ch->tx))) {
+		n = wait_for_movement(ch);
+		if (n < 0)
+			return n;
+	}
+	return 0;
+}
+
+int channel_send(struct via_channel *ch, uint8_t type, const void *payload, size_t len,
+		 unsigned flags)
+{
+	size_t room = ch->message_len < ch->peer_message_len ? ch->message_len
+							     : ch->peer_message_len;
+	size_t max = room - VIA_MESSAGE_HEADER_LEN, done = 0;
+
+	do {
+		struct via_message_header h = {.type = type};
+		uint8_t *buf;
+		int rc = get_send_buffer(ch, &buf);
+
+		if (rc)
+			return rc;
+		h.len = (uint32_t)(len - done < max ? len - done : max);
+		h.flags = done + h.len < len ? VIA_MESSAGE_MORE : 0;
+		if (h.len)
+			memcpy(buf + VIA_MESSAGE_HEADER_LEN, (const uint8_t *)payload + done, h.len);
+		while ((rc = post_message(ch, buf, &h, flags)) == -EAGAIN) {
+			rc = wait_for_movement(ch);
+			if (rc < 0)
+				break;
+		}
+		if (rc < 0)
+			return rc;
+		ch->credits--;
+		done += h.len;
+	} while (done < len);
+	return 0;
+}
+
+bool channel_next(struct via_channel *ch, struct channel_rx *rx)
+{
+	if (!ch->queue_len)
+		return false;
+	*rx = ch->queue[ch->queue_head];
+	ch->queue_head = (ch->queue_head + 1) % CHANNEL_RECEIVES;
+	ch->queue_len--;
+	return true;
+}
+
+int channel_give_back(struct via_channel *ch, struct channel_rx *rx)
+{
+	int rc = post_receive(ch, rx->buf);
+
+	rx->buf = NULL;
+	if (rc)
+		return rc;
+	ch->owed++;
+	return announce_credits(ch);
+}
+
+int channel_settle(struct via_channel *ch)
+{
+	while (ch->ledger.outstanding || ch->tx.nfree < ch->tx.nbufs) {
+		int n = wait_for_movement(ch);
+
+		if (n < 0)
+			return n;
+	}
+	return 0;
+}

@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * handshake.c -- from a control connection to a session: HELLO, the choice of the fabric,
+ * SETUP, and the registration of guest RAM (docs/wire.md, sequence).
+ *
+ * Runs in the caller's thread; the keeper takes the control connection over at the
+ * end. Nothing here opens memory to the peer: keys follow with the channels.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "transport/session.h"
+
+#define PROGRAM "viaduct 0.1.0"
+
+/* Making and registering guest RAM may take the destination this much longer. */
+#define PROVIDE_NS (60 * VIA_NS_PER_S)
+
+static int fail_decode(struct via_error *err, const char *what, int code)
+{
+	return via_fail(err, code, "handshake\nthe peer's %s is malformed\n"
+				   "check that both sides run the same release", what);
+}
+
+/* Wait for a frame of @type. An ERROR of the peer becomes ours. */
+static int expect(struct via_session *s, uint16_t type, const char *name, uint64_t ns,
+		  int cancel_fd, struct via_control_frame *frame, struct via_error *err)
+{
+	struct via_wait wait = {.deadline_ns = via_deadline_in(ns), .cancel_fd = cancel_fd};
+	int rc = via_control_receive(s->control, &wait, frame, err);
+
+	if (rc == -EAGAIN)
+		return via_fail(err, -ETIMEDOUT,
+				"handshake\nno %s from the peer within %.0f s\n"
+				"check that viaduct runs there", name, (double)ns / 1e9);
+	if (rc == -ECANCELED)
+		return via_fail(err, rc, "handshake\naborted by request\nstart it again");
+	if (rc)
+		return rc;
+	if (frame->type == VIA_CONTROL_ERROR) {
+		struct via_error theirs;
+
+		if (via_error_decode(frame->payload, frame->len, &theirs))
+			return fail_decode(err, "ERROR", -EPROTO);
+		return via_fail(err, theirs.code, "at the peer: %s\n%s\n%s", theirs.what, theirs.seen,
+				theirs.remedy);
+	}
+	if (frame->type != type)
+		return via_fail(err, -EPROTO,
+				"handshake\na message of type %u where %s belongs\n"
+				"check that both sides run the same release", frame->type, name);
+	return 0;
+}
+
+/* Tell the peer why this ends here, and give it the time to read it. */
+static void say_error(struct via_session *s, const struct via_error *err)
+{
+	struct via_wait wait = {.deadline_ns = via_deadline_in(VIA_NS_PER_S), .cancel_fd = -1};
+	uint8_t buf[1024];
+	ssize_t n = via_error_encode(err, buf, sizeof(buf));
+
+	if (n > 0 && !via_control_post(s->control, VIA_CONTROL_ERROR, buf, (size_t)n))
+		(void)via_control_flush(s->control, &wait, NULL);
+}
+
+static int post_hello(struct via_session *s, struct via_hello *hello, struct via_error *err)
+{
+	size_t cap = 64 * 1024;
+	uint8_t *buf = malloc(cap);
+	ssize_t n = -ENOMEM;
+
+	hello->version_min = VIA_PROTOCOL_VERSION_MIN;
+	hello->version_max = VIA_PROTOCOL_VERSION;
+	hello->role = (uint8_t)s->role;
+	memcpy(hello->session_id, s->id, sizeof(s->id));
+	snprintf(hello->program, sizeof(hello->program), "%s", PROGRAM);
+	if (buf)
+		n = via_hello_encode(hello, buf, cap);
+	if (n > 0)
+		n = via_control_post(s->control, VIA_CONTROL_HELLO, buf, (size_t)n);
+	free(buf);
+	return n < 0 ? via_fail(err, (int)n, "handshake\nHELLO cannot be sent\nfree some memory")
+		     : 0;
+}
+
+static int receive_hello(struct via_session *s, struct via_hello *hello, int cancel_fd,
+			 struct via_error *err)
+{
+	struct via_control_frame frame;
+	int rc = expect(s, VIA_CONTROL_HELLO, "HELLO", s->config.handshake_ns, cancel_fd, &frame,
+			err);
+
+	if (rc)
+		return rc;
+	rc = via_hello_decode(frame.payload, frame.len, hello);
+	if (rc == -EPROTONOSUPPORT)
+		return via_fail(err, rc,
+				"agree on a protocol version\n"
+				"the peer speaks %u to %u, this side %u to %u\n"
+				"install the same release of viaduct on both hosts",
+				hello->version_min, hello->version_max, VIA_PROTOCOL_VERSION_MIN,
+				VIA_PROTOCOL_VERSION);
+	if (rc)
+		return fail_decode(err, "HELLO", rc);
+	if (hello->role == s->role)
+		return via_fail(err, -EPROTO,
+				"handshake\nboth sides are the %s\nrun `viaduct send` on one host "
+				"and `viaduct receive` on the other",
+				s->role == VIA_ROLE_SOURCE ? "source" : "destination");
+	snprintf(s->peer, sizeof(s->peer), "%s", hello->program);
+	return 0;
+}
+
+static int open_fabric(struct via_session *s, const char *spec, struct via_error *err)
+{
+	int rc = via_fabric_spec_parse(spec, &s->spec, err);
+
+	if (rc)
+		return rc;
+	snprintf(s->spec.local_host, sizeof(s->spec.local_host), "%s",
+		 via_control_local_host(s->control));
+	return via_fabric_open(&s->spec, &s->fab, err);
+}
+
+/* The spec to open: the configured one with its keys, where it is the one agreed upon. */
+static const char *own_spec(const struct via_session *s, const char *agreed)
+{
+	return strcmp(s->fabric_spec, "auto") != 0 ? s->fabric_spec : agreed;
+}
+
+/* -- source ----------------------------------------------------------------------- */
+
+static int post_setup(struct via_session *s, const char *fabric, struct via_error *err)
+{
+	struct via_setup *m = calloc(1, sizeof(*m));
+	size_t cap = 64 * 1024;
+	uint8_t *buf = malloc(cap);
+	ssize_t n = -ENOMEM;
+
+	if (m && buf) {
+		m->version = VIA_PROTOCOL_VERSION;
+		snprintf(m->fabric, sizeof(m->fabric), "%s", fabric);
+		m->multifd = (uint16_t)s->nmultifd;
+		m->preempt = (uint16_t)s->npreempt;
+		m->slice_len = s->slice_len;
+		m->nregions = s->nregions;
+		for (unsigned i = 0; i < s->nregions; i++)
+			m->region[i] = s->region_view[i].desc;
+		n = via_setup_encode(m, buf, cap);
+	}
+	if (n > 0)
+		n = via_control_post(s->control, VIA_CONTROL_SETUP, buf, (size_t)n);
+	free(buf);
+	free(m);
+	return n < 0 ? via_fail(err, (int)n, "announce guest RAM\n%u regions\n"
+				"check their names (unique, not empty), lengths and page sizes",
+				s->nregions) : 0;
+}
+
+static int agree(struct via_session *s, struct via_hello *ours, struct via_hello *theirs,
+		 int cancel_fd, struct via_error *err)
+{
+	int rc = choose_offers(s->fabric_spec, ours, err);
+
+	if (!rc)
+		rc = post_hello(s, ours, err);
+	if (!rc)
+		rc = receive_hello(s, theirs, cancel_fd, err);
+	if (!rc)
+		rc = choose_fabric(ours, theirs, s->choice, sizeof(s->choice), err);
+	return rc;
+}
+
+static int source_handshake(struct via_session *s, int cancel_fd, struct via_error *err)
+{
+	struct via_hello *hello = calloc(2, sizeof(*hello));
+	struct via_control_frame frame;
+	const char *fabric;
+	int rc;
+
+	if (!hello)
+		return via_fail(err, -ENOMEM, "handshake\nout of memory\nfree some memory");
+	rc = agree(s, &hello[0], &hello[1], cancel_fd, err);
+	if (rc < 0)
+		goto out;
+	fabric = hello[0].offer[rc].spec;
+	rc = open_fabric(s, own_spec(s, fabric), err);
+	if (!rc)
+		rc = regions_register(s, VIA_MR_LOCAL, err);
+	if (!rc)
+		rc = post_setup(s, fabric, err);
+	if (!rc)
+		rc = expect(s, VIA_CONTROL_SETUP_OK, "SETUP_OK",
+			    s->config.handshake_ns + PROVIDE_NS, cancel_fd, &frame, err);
+	if (!rc)
+		rc = keeper_start(s, err);
+out:
+	free(hello);
+	return rc < 0 ? rc : 0;
+}
+
+int via_session_connect_control(struct via_control *control,
+				const struct via_session_config *config,
+				const struct via_region *regions, unsigned nregions, int cancel_fd,
+				struct via_session **session, struct via_error *err)
+{
+	struct via_error first = {0};
+	struct via_session *s = session_new(VIA_ROLE_SOURCE, config, &first);
+	int rc;
+
+	if (!s) {
+		via_control_close(control);
+		rc = first.code;
+		goto report;
+	}
+	s->control = control;
+	rc = session_make_channels(s, s->config.multifd, s->config.preempt, &first);
+	if (!rc)
+		rc = regions_init(s, regions, nregions, s->config.slice_len, &first);
+	if (!rc)
+		rc = source_handshake(s, cancel_fd, &first);
+	if (!rc) {
+		*session = s;
+		return 0;
+	}
+	say_error(s, &first);
+	via_session_close(s);
+report:
+	return via_error_pass(err, &first);
+}
+
+int via_session_connect(const char *address, const struct via_session_config *config,
+			const struct via_region *regions, unsigned nregions, int cancel_fd,
+			struct via_session **session, struct via_error *err)
+{
+	struct via_wait wait = {.deadline_ns = via_deadline_in(config->handshake_ns
+								       ? config->handshake_ns
+								       : 10 * VIA_NS_PER_S),
+				.cancel_fd = cancel_fd};
+	struct via_control *control;
+	int rc = via_control_connect(address, &config->credentials, &wait, &control, err);
+
+	return rc ? rc
+		  : via_session_connect_control(control, config, regions, nregions, cancel_fd,
+						session, err);
+}
+
+/* -- destination -------------------------------------------------------------------- */
+
+/* Is @agreed one of what this side offered? */
+static int check_agreed(const struct via_hello *ours, const char *agreed, struct via_error *err)
+{
+	for (unsigned i = 0; i < ours->noffers; i++)
+		if (!strcmp(ours->offer[i].spec, agreed) && !ours->offer[i].reason[0])
+			return 0;
+	return via_fail(err, -EPROTO,
+			"handshake\nthe peer chose fabric %.100s, which this side did not offer\n"
+			"check that both sides run the same release", agreed);
+}
+
+static int take_setup(struct via_session *s, const struct via_setup *m,
+		      const struct via_hello *ours, struct via_error *err)
+{
+	struct via_region *regions;
+	int rc = check_agreed(ours, m->fabric, err);
+
+	if (!rc && m->slice_len > SIZE_MAX / 2)
+		rc = fail_decode(err, "SETUP", -EPROTO);
+	if (!rc)
+		rc = session_make_channels(s, m->multifd, m->preempt, err);
+	if (rc)
+		return rc;
+	regions = calloc(m->nregions, sizeof(*regions));
+	if (!regions)
+		return via_fail(err, -ENOMEM, "handshake\nout of memory\nfree some memory");
+	for (unsigned i = 0; i < m->nregions; i++)
+		regions[i].desc = m->region[i];
+	rc = regions_init(s, regions, m->nregions, m->slice_len, err);
+	free(regions);
+	return rc ? rc : open_fabric(s, own_spec(s, m->fabric), err);
+}
+
+static int destination_handshake(struct via_session *s, int cancel_fd, struct via_error *err)
+{
+	struct via_hello *hello = calloc(2, sizeof(*hello));
+	struct via_setup *setup = calloc(1, sizeof(*setup));
+	struct via_control_frame frame;
+	int rc = -ENOMEM;
+
+	if (!hello || !setup) {
+		via_fail(err, rc, "handshake\nout of memory\nfree some memory");
+		goto out;
+	}
+	rc = receive_hello(s, &hello[1], cancel_fd, err);
+	if (rc)
+		goto out;
+	memcpy(s->id, hello[1].session_id, sizeof(s->id));
+	rc = choose_offers(s->fabric_spec, &hello[0], err);
+	if (!rc)
+		rc = post_hello(s, &hello[0], err);
+	if (!rc)
+		rc = expect(s, VIA_CONTROL_SETUP, "SETUP", s->config.handshake_ns, cancel_fd,
+			    &frame, err);
+	if (rc)
+		goto out;
+	rc = via_setup_decode(frame.payload, frame.len, setup);
+	rc = rc ? fail_decode(err, "SETUP", rc) : take_setup(s, setup, &hello[0], err);
+out:
+	free(hello);
+	free(setup);
+	return rc;
+}
+
+int via_session_accept_control(struct via_control *control,
+			       const struct via_session_config *config,
+			       const struct via_wait *wait, struct via_session **session,
+			       struct via_error *err)
+{
+	struct via_error first = {0};
+	struct via_session *s = session_new(VIA_ROLE_DESTINATION, config, &first);
+	int rc;
+
+	if (!s) {
+		via_control_close(control);
+		rc = first.code;
+		goto report;
+	}
+	s->control = control;
+	rc = destination_handshake(s, wait->cancel_fd, &first);
+	if (!rc) {
+		*session = s;
+		return 0;
+	}
+	say_error(s, &first);
+	via_session_close(s);
+report:
+	return via_error_pass(err, &first);
+}
+
+int via_session_accept(int listen_fd, const struct via_session_config *config,
+		       const struct via_wait *wait, struct via_session **session,
+		       struct via_error *err)
+{
+	uint64_t ns = config->handshake_ns ? config->handshake_ns : 10 * VIA_NS_PER_S;
+	struct via_control *control;
+	int rc = via_control_accept(listen_fd, &config->credentials, wait, ns, &control, err);
+
+	return rc ? rc : via_session_accept_control(control, config, wait, session, err);
+}
+
+int via_session_provide(struct via_session *s, void *const *addr, struct via_error *err)
+{
+	struct via_error first = {0};
+	int rc;
+
+	for (unsigned i = 0; i < s->nregions; i++)
+		s->region[i].region.addr = s->region_view[i].addr = addr[i];
+	rc = regions_register(s, VIA_MR_REMOTE_WRITE, &first);
+	if (!rc)
+		rc = via_control_post(s->control, VIA_CONTROL_SETUP_OK, NULL, 0);
+	if (!rc)
+		rc = keeper_start(s, &first);
+	if (!rc)
+		return 0;
+	via_session_refuse(s, &first);
+	return via_error_pass(err, &first);
+}
+
+void via_session_refuse(struct via_session *s, const struct via_error *why)
+{
+	session_fail(s, why, false);
+	say_error(s, why);
+}

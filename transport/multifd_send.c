@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * multifd_send.c -- the senders: one thread for each multifd channel of the source, which
+ * pulls work, posts it as chains of one-sided writes and ends each round with its fence.
+ *
+ * Work is pulled, not pushed: a slow channel takes less of it, and nobody queues, locks
+ * or allocates. A sender touches its own channel only, and hands its ledger over to the
+ * migration thread by counting itself done.
+ */
+#include <stdlib.h>
+#include <sys/eventfd.h>
+
+#include "transport/session.h"
+
+/* One write carries at most this: larger ones gain nothing and hold the queue up. */
+#define WRITE_LEN_MAX (1u << 20)
+
+/* A pause shorter than this is not worth a sleep; the debt is carried to the next write. */
+#define PACE_SLACK_NS (200 * VIA_NS_PER_US)
+
+/* Wait for room in the send queue. */
+static int make_room(struct via_channel *ch)
+{
+	uint64_t deadline = via_deadline_in(ch->session->config.stall_ns);
+	int n;
+
+	do {
+		n = channel_wait(ch, deadline, -1);
+	} while (n == 0 && !via_deadline_passed(deadline));
+	return n < 0 ? n : n == 0 ? -ETIMEDOUT : 0;
+}
+
+/* Reserve @bytes of the bandwidth that all channels share, and wait for their turn. */
+static int pace(struct via_channel *ch, uint64_t bytes)
+{
+	struct via_session *s = ch->session;
+	uint64_t limit = atomic_load_explicit(&s->bandwidth, memory_order_relaxed);
+	uint64_t now, turn, cost;
+	int n = 0;
+
+	if (!limit)
+		return 0;
+	now = via_now_ns();
+	cost = (uint64_t)((double)bytes * 1e9 / (double)limit);
+	turn = atomic_load(&s->pace_ns);
+	/* An idle link saves no more than the slack for later. */
+	while (!atomic_compare_exchange_weak(&s->pace_ns, &turn,
+					     (turn + PACE_SLACK_NS < now ? now : turn) + cost))
+		;
+	while (n >= 0 && turn > via_now_ns() + PACE_SLACK_NS)
+		n = channel_wait(ch, turn, -1);
+	return n < 0 ? n : 0;
+}
+
+static int post_piece(struct via_channel *ch, const struct region_piece *p, unsigned flags)
+{
+	struct via_session *s = ch->session;
+	struct via_sge sge = {.mr = s->slice_mr[p->slice], .addr = p->addr, .len = p->len};
+	int rc;
+
+	while ((rc = ch->ep->fab->ops->post_write(ch->ep, &sge, 1, ch->rkeys[p->slice],
+						  p->slice_off, ch, flags)) == -EAGAIN) {
+		rc = make_room(ch);
+		if (rc)
+			return rc;
+	}
+	if (!rc)
+		via_ledger_post(&ch->ledger, p->len);
+	return rc;
+}
+
+static int post_run(struct via_channel *ch, struct via_run run, bool last)
+{
+	size_t max = ch->ep->fab->caps.write_len_max;
+
+	if (max > WRITE_LEN_MAX)
+		max = WRITE_LEN_MAX;
+	while (run.len) {
+		struct region_piece piece;
+		int rc = regions_piece(ch->session, &run, max, &piece);
+
+		if (!rc)
+			rc = pace(ch, piece.len);
+		if (!rc)
+			rc = post_piece(ch, &piece, last && piece.len == run.len ? 0 : VIA_MORE);
+		if (rc)
+			return rc;
+		run.off += piece.len;
+		run.len -= piece.len;
+	}
+	return 0;
+}
+
+static int send_batch(struct via_channel *ch, const struct via_batch *batch)
+{
+	int rc;
+
+	for (unsigned i = 0; i < batch->nruns; i++) {
+		rc = post_run(ch, batch->run[i], i + 1 == batch->nruns);
+		if (rc)
+			return rc;
+	}
+	if (batch->message_len) {
+		rc = channel_send(ch, batch->message_type, batch->message, batch->message_len, 0);
+		if (rc)
+			return rc;
+	}
+	rc = channel_progress(ch);
+	return rc < 0 ? rc : 0;
+}
+
+static void note_fence_time(struct via_session *s)
+{
+	uint64_t now = via_now_ns(), last = atomic_load(&s->round.last_fence_ns);
+
+	while (last < now && !atomic_compare_exchange_weak(&s->round.last_fence_ns, &last, now))
+		;
+}
+
+static int work_through(struct via_channel *ch, const struct via_work *work)
+{
+	struct via_batch batch = {.message = ch->batch_message,
+				  .message_cap = CHANNEL_MESSAGE_LEN - VIA_MESSAGE_HEADER_LEN};
+	int rc;
+
+	for (;;) {
+		batch.nruns = 0;
+		batch.message_len = 0;
+		rc = work->next(work->arg, ch->index, &batch);
+		if (rc <= 0)
+			return rc;
+		rc = send_batch(ch, &batch);
+		if (rc)
+			return rc;
+	}
+}
+
+static int send_round(struct via_channel *ch)
+{
+	struct via_session *s = ch->session;
+	int rc = 0;
+
+	if (s->round.check_only) {
+		rc = channel_progress(ch);
+		return rc < 0 ? rc : 0;
+	}
+	if (s->round.work)
+		rc = work_through(ch, s->round.work);
+	if (rc)
+		return rc;
+	note_fence_time(s);
+	rc = fence_post(ch);
+	return rc ? rc : channel_settle(ch);
+}
+
+static void *sender_main(void *arg)
+{
+	struct via_channel *ch = arg;
+	struct via_session *s = ch->session;
+	uint64_t seen = 0;
+	int rc = 0;
+
+	while (rc >= 0 && !atomic_load(&s->stopping)) {
+		uint64_t number = atomic_load(&s->round.number);
+
+		if (number == seen) {
+			rc = channel_wait(ch, VIA_NEVER, ch->wake_fd);
+			continue;
+		}
+		seen = number;
+		rc = send_round(ch);
+		if (rc >= 0 && atomic_fetch_sub(&s->round.pending, 1) == 1)
+			eventfd_write(s->main_wake_fd, 1);
+	}
+	if (rc < 0)
+		session_fail_channel(s, ch, rc);
+	return NULL;
+}
+
+int via_session_start_senders(struct via_session *s, struct via_error *err)
+{
+	int rc = session_check(s, err);
+
+	for (unsigned i = 0; i < s->nmultifd && !rc; i++) {
+		struct via_channel *ch = &s->multifd[i];
+
+		ch->batch_message = malloc(CHANNEL_MESSAGE_LEN);
+		if (!ch->batch_message)
+			return via_fail(err, -ENOMEM,
+					"start the senders\nout of memory\nuse fewer channels");
+		rc = worker_start(ch, sender_main, err);
+	}
+	return rc;
+}

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * session.c -- a session's life: made, failed, closed.
+ *
+ * The first cause of a failure is kept and everything else follows from it: cancel_fd becomes
+ * readable for ever and every endpoint is aborted, so that no thread of the session can
+ * go on waiting. What is freed is freed in one place, in the reverse order of its making.
+ */
+#include "transport/session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "core/log.h"
+
+#define HANDSHAKE_NS  (10 * VIA_NS_PER_S)
+#define DEAD_AFTER_NS (5 * VIA_NS_PER_S)
+#define STALL_NS      (30 * VIA_NS_PER_S)
+#define SLICE_LEN     (UINT64_C(1) << 30)
+#define MULTIFD       2u
+
+unsigned via_session_test_switches;
+
+static void fill_defaults(struct via_session_config *c)
+{
+	if (!c->multifd)
+		c->multifd = MULTIFD;
+	if (!c->handshake_ns)
+		c->handshake_ns = HANDSHAKE_NS;
+	if (!c->dead_after_ns)
+		c->dead_after_ns = DEAD_AFTER_NS;
+	if (!c->stall_ns)
+		c->stall_ns = STALL_NS;
+	if (!c->slice_len)
+		c->slice_len = SLICE_LEN;
+}
+
+static void init_locks(struct via_session *s)
+{
+	pthread_condattr_t attr;
+
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_mutex_init(&s->setup_lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&s->changed, &attr);
+	pthread_condattr_destroy(&attr);
+}
+
+static void channel_init(struct via_session *s, struct via_channel *ch, uint8_t kind,
+			 uint16_t index)
+{
+	ch->session = s;
+	ch->kind = kind;
+	ch->index = index;
+	ch->wake_fd = -1;
+}
+
+struct via_session *session_new(enum via_role role, const struct via_session_config *config,
+				struct via_error *err)
+{
+	struct via_session *s = calloc(1, sizeof(*s));
+
+	if (!s) {
+		via_fail(err, -ENOMEM, "start a session\nout of memory\nfree some memory");
+		return NULL;
+	}
+	s->role = role;
+	s->config = *config;
+	fill_defaults(&s->config);
+	s->epoch = 1;
+	s->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	s->main_wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	s->keeper_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	s->fabric_spec = strdup(config->fabric ? config->fabric : "auto");
+	init_locks(s);
+	channel_init(s, &s->main_channel, VIA_MAIN, 0);
+	if (s->cancel_fd < 0 || s->main_wake_fd < 0 || s->keeper_fd < 0 || !s->fabric_spec ||
+	    (role == VIA_ROLE_SOURCE &&
+	     getrandom(s->id, sizeof(s->id), 0) != (ssize_t)sizeof(s->id))) {
+		via_fail(err, via_err_from_errno(errno),
+			 "start a session\n%s\nraise the limit of open files (ulimit -n)",
+			 strerror(errno));
+		via_session_close(s);
+		return NULL;
+	}
+	return s;
+}
+
+int session_make_channels(struct via_session *s, unsigned nmultifd, unsigned npreempt,
+			  struct via_error *err)
+{
+	s->multifd = calloc(nmultifd, sizeof(*s->multifd));
+	s->preempt = calloc(npreempt ? npreempt : 1, sizeof(*s->preempt));
+	if (!s->multifd || !s->preempt)
+		return via_fail(err, -ENOMEM,
+				"make %u channels\nout of memory\nask for fewer channels",
+				nmultifd + npreempt);
+	s->nmultifd = nmultifd;
+	s->npreempt = npreempt;
+	for (unsigned i = 0; i < nmultifd; i++)
+		channel_init(s, &s->multifd[i], VIA_MULTIFD, (uint16_t)i);
+	for (unsigned i = 0; i < npreempt; i++)
+		channel_init(s, &s->preempt[i], VIA_PREEMPT, (uint16_t)i);
+	atomic_store(&s->fences_missing, nmultifd);
+	return 0;
+}
+
+struct via_channel *session_channel(struct via_session *s, unsigned kind, unsigned index)
+{
+	if (kind == VIA_MAIN && index == 0)
+		return &s->main_channel;
+	if (kind == VIA_MULTIFD && index < s->nmultifd)
+		return &s->multifd[index];
+	if (kind == VIA_PREEMPT && index < s->npreempt)
+		return &s->preempt[index];
+	return NULL;
+}
+
+void session_each_channel(struct via_session *s, void (*fn)(struct via_channel *ch))
+{
+	fn(&s->main_channel);
+	for (unsigned i = 0; i < s->nmultifd; i++)
+		fn(&s->multifd[i]);
+	for (unsigned i = 0; i < s->npreempt; i++)
+		fn(&s->preempt[i]);
+}
+
+/* Under s->lock, so that the endpoint cannot be closed meanwhile. */
+static void abort_endpoint(struct via_channel *ch)
+{
+	if (ch->ep)
+		ch->ep->fab->ops->ep_abort(ch->ep);
+}
+
+static void tell_peer(struct via_session *s, const struct via_error *why)
+{
+	uint8_t buf[1024];
+	ssize_t n = via_error_encode(why, buf, sizeof(buf));
+
+	if (n > 0 && s->control)
+		(void)via_control_post(s->control, VIA_CONTROL_ERROR, buf, (size_t)n);
+}
+
+int session_fail(struct via_session *s, const struct via_error *why, bool tell)
+{
+	int code;
+
+	pthread_mutex_lock(&s->lock);
+	if (!s->failed) {
+		s->failed = true;
+		s->failure = *why;
+		if (s->failure.code >= 0)
+			s->failure.code = -EIO;
+		atomic_store(&s->failure_code, s->failure.code);
+		if (tell)
+			tell_peer(s, &s->failure);
+		via_log("session failed: %s: %s", s->failure.what, s->failure.seen);
+		eventfd_write(s->cancel_fd, 1);
+		session_each_channel(s, abort_endpoint);
+		pthread_cond_broadcast(&s->changed);
+	}
+	code = s->failure.code;
+	pthread_mutex_unlock(&s->lock);
+	return code;
+}
+
+int session_fail_channel(struct via_session *s, const struct via_channel *ch, int code)
+{
+	struct via_error err = {0};
+	const char *kind = via_channel_kind_name(ch->kind);
+
+	if (code == -ETIMEDOUT)
+		via_fail(&err, code,
+			 "channel %s %u\nnothing moved for %.0f s with work in flight\n"
+			 "check that the peer runs and the link is up",
+			 kind, ch->index, (double)s->config.stall_ns / 1e9);
+	else if (code == -EREMOTEIO)
+		via_fail(&err, code,
+			 "write on channel %s %u\nthe destination refused it: its key is revoked\n"
+			 "a write after the seal is a fault of the fabric or of this program: report it",
+			 kind, ch->index);
+	else
+		via_fail(&err, code,
+			 "channel %s %u\n%s\ncheck the peer's own message, and that the link is up",
+			 kind, ch->index, via_err_text(code));
+	return session_fail(s, &err, true);
+}
+
+int session_check(struct via_session *s, struct via_error *err)
+{
+	int code = atomic_load(&s->failure_code);
+
+	if (!code)
+		return 0;
+	pthread_mutex_lock(&s->lock);
+	if (err && !err->code)
+		*err = s->failure;
+	pthread_mutex_unlock(&s->lock);
+	return code;
+}
+
+int via_session_failure(struct via_session *s, struct via_error *err)
+{
+	return session_check(s, err);
+}
+
+void via_session_abort(struct via_session *s, const struct via_error *why)
+{
+	struct via_error err = {0};
+
+	via_fail(&err, -ECANCELED, "migration\naborted by request\nstart it again when you want");
+	session_fail(s, why ? why : &err, true);
+}
+
+void via_session_set_bandwidth(struct via_session *s, uint64_t bytes_per_s)
+{
+	atomic_store(&s->bandwidth, bytes_per_s);
+}
+
+const struct via_region *via_session_regions(const struct via_session *s, unsigned *nregions)
+{
+	*nregions = s->nregions;
+	return s->region_view;
+}
+
+void via_session_stats(struct via_session *s, struct via_session_stats *stats)
+{
+	memset(stats, 0, sizeof(*stats));
+	for (unsigned i = 0; i < s->nmultifd; i++) {
+		stats->writes += atomic_load(&s->multifd[i].ledger.total_writes);
+		stats->bytes += atomic_load(&s->multifd[i].ledger.total_bytes);
+	}
+	stats->epochs = atomic_load(&s->epochs_drained);
+	stats->sealed = atomic_load(&s->sealed);
+	stats->drain_ns = s->drain_ns;
+	stats->multifd = s->nmultifd;
+	stats->preempt = s->npreempt;
+	via_fabric_spec_format(&s->spec, stats->fabric, sizeof(stats->fabric));
+	snprintf(stats->choice, sizeof(stats->choice), "%s", s->choice);
+	snprintf(stats->peer, sizeof(stats->peer), "%s", s->peer);
+	if (s->control)
+		snprintf(stats->security, sizeof(stats->security), "%s",
+			 via_control_security(s->control));
+}
+
+void via_session_close(struct via_session *s)
+{
+	if (!s)
+		return;
+	if (s->round.under_way)
+		via_session_abort(s, NULL);
+	atomic_store(&s->stopping, true);
+	session_each_channel(s, worker_stop);
+	keeper_stop(s);
+	session_each_channel(s, open_join);
+	session_each_channel(s, channel_release_all);
+	regions_fini(s);
+	if (s->fab)
+		s->fab->ops->close(s->fab);
+	via_control_close(s->control);
+	free(s->multifd);
+	free(s->preempt);
+	free(s->fabric_spec);
+	if (s->cancel_fd >= 0)
+		close(s->cancel_fd);
+	if (s->main_wake_fd >= 0)
+		close(s->main_wake_fd);
+	if (s->keeper_fd >= 0)
+		close(s->keeper_fd);
+	pthread_cond_destroy(&s->changed);
+	pthread_mutex_destroy(&s->lock);
+	pthread_mutex_destroy(&s->setup_lock);
+	free(s);
+}
