@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * engine_messages.c -- the engines' messages as bytes. Decoders trust nothing.
+ */
+#include "migrate/engine_messages.h"
+
+#include "core/wire.h"
+
+void engine_zero_put_header(uint8_t *buf, const struct engine_zero *zero)
+{
+	struct via_wire w = via_wire_writer(buf, ENGINE_ZERO_HEADER_LEN);
+
+	via_wire_put_u16(&w, zero->region);
+	via_wire_put_u8(&w, zero->fresh);
+	via_wire_put_u8(&w, 0);
+	via_wire_put_u32(&w, zero->nranges);
+}
+
+void engine_zero_put_range(uint8_t *buf, unsigned i, const struct engine_zero_range *range)
+{
+	struct via_wire w = via_wire_writer(buf + ENGINE_ZERO_HEADER_LEN +
+						    (size_t)i * ENGINE_ZERO_RANGE_LEN,
+					    ENGINE_ZERO_RANGE_LEN);
+
+	via_wire_put_u64(&w, range->first);
+	via_wire_put_u32(&w, range->n);
+}
+
+int engine_zero_decode(const uint8_t *buf, size_t len, struct engine_zero *zero)
+{
+	struct via_wire w = via_wire_reader(buf, len);
+	uint8_t fresh, reserved;
+
+	zero->region = via_wire_get_u16(&w);
+	fresh = via_wire_get_u8(&w);
+	reserved = via_wire_get_u8(&w);
+	zero->nranges = via_wire_get_u32(&w);
+	zero->fresh = fresh;
+	if (via_wire_status(&w) || fresh > 1 || reserved || zero->nranges == 0 ||
+	    via_wire_left(&w) % ENGINE_ZERO_RANGE_LEN ||
+	    via_wire_left(&w) / ENGINE_ZERO_RANGE_LEN != zero->nranges)
+		return -EPROTO;
+	return 0;
+}
+
+int engine_zero_get_range(const uint8_t *buf, unsigned i, uint64_t npages,
+			  struct engine_zero_range *range)
+{
+	struct via_wire w = via_wire_reader(buf + ENGINE_ZERO_HEADER_LEN +
+						    (size_t)i * ENGINE_ZERO_RANGE_LEN,
+					    ENGINE_ZERO_RANGE_LEN);
+
+	range->first = via_wire_get_u64(&w);
+	range->n = via_wire_get_u32(&w);
+	return range->n == 0 || range->first >= npages || range->n > npages - range->first
+		       ? -EPROTO
+		       : 0;
+}
+
+ssize_t engine_status_encode(const struct engine_status *status, void *buf, size_t cap)
+{
+	struct via_wire w = via_wire_writer(buf, cap);
+
+	via_wire_put_u32(&w, status->round);
+	via_wire_put_u8(&w, status->phase);
+	via_wire_put_u8(&w, 0);
+	via_wire_put_u16(&w, 0);
+	via_wire_put_u64(&w, status->remaining);
+	via_wire_put_u64(&w, status->sent);
+	via_wire_put_u64(&w, status->rate);
+	via_wire_put_u64(&w, status->dirty_rate);
+	via_wire_put_u64(&w, status->expected_downtime_ns);
+	return via_wire_status(&w) ? via_wire_status(&w) : (ssize_t)w.pos;
+}
+
+int engine_status_decode(const void *buf, size_t len, struct engine_status *status)
+{
+	struct via_wire w = via_wire_reader(buf, len);
+	unsigned reserved;
+
+	status->round = via_wire_get_u32(&w);
+	status->phase = via_wire_get_u8(&w);
+	reserved = via_wire_get_u8(&w);
+	reserved |= via_wire_get_u16(&w);
+	status->remaining = via_wire_get_u64(&w);
+	status->sent = via_wire_get_u64(&w);
+	status->rate = via_wire_get_u64(&w);
+	status->dirty_rate = via_wire_get_u64(&w);
+	status->expected_downtime_ns = via_wire_get_u64(&w);
+	return reserved ? -EPROTO : via_wire_finish(&w);
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * engine_messages.h -- private to migrate/: what the two engines say to each other
+ * (docs/wire.md, engine messages).
+ */
+#ifndef VIA_MIGRATE_ENGINE_MESSAGES_H
+#define VIA_MIGRATE_ENGINE_MESSAGES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "transport/messages.h"
+
+enum engine_message_type {
+	ENGINE_ZERO = VIA_MESSAGE_USER, /* multifd, source: pages that are all zero */
+	ENGINE_STATUS,      /* main, source: how far it is; at least one a second */
+	ENGINE_STATE,       /* main, source: device state, of any length */
+	ENGINE_RUN,         /* main, source: the guest may run; the epoch that was sealed */
+	ENGINE_RUNNING,     /* main, destination: it runs */
+	ENGINE_RUN_REFUSED, /* main, destination: it does not and will not; an error as in ERROR */
+	ENGINE_REPORT,      /* main, destination: the caller's own bytes, of any length */
+};
+
+#define ENGINE_ZERO_HEADER_LEN 8u
+#define ENGINE_ZERO_RANGE_LEN  12u
+
+/*
+ * Zero pages of one region: a header and ranges. Built in place, in the message of a batch.
+ * fresh: these pages were never sent in this session, so memory that began as zero
+ * still is, and the destination need not touch it.
+ */
+struct engine_zero {
+	uint16_t region;
+	bool fresh;
+	unsigned nranges;
+};
+struct engine_zero_range {
+	uint64_t first; /* page */
+	uint32_t n;     /* pages, at least 1 */
+};
+
+void engine_zero_put_header(uint8_t *buf, const struct engine_zero *zero);
+void engine_zero_put_range(uint8_t *buf, unsigned i, const struct engine_zero_range *range);
+/* The header, checked against @len. -EPROTO */
+int engine_zero_decode(const uint8_t *buf, size_t len, struct engine_zero *zero);
+/* Range @i, below zero->nranges, checked against a region of @npages. -EPROTO */
+int engine_zero_get_range(const uint8_t *buf, unsigned i, uint64_t npages,
+			  struct engine_zero_range *range);
+
+struct engine_status {
+	uint32_t round;
+	uint8_t phase; /* enum via_phase */
+	uint64_t remaining, sent, rate, dirty_rate, expected_downtime_ns; /* as in via_progress */
+};
+ssize_t engine_status_encode(const struct engine_status *status, void *buf, size_t cap);
+int engine_status_decode(const void *buf, size_t len, struct engine_status *status);
+
+#endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * guest.h -- all that the engine knows of a guest: its RAM, a log of the pages
+ * it dirties, how to stop it, and its device state.
+ *
+ * A VMM fills in one struct via_guest for each side. Unless a line says otherwise,
+ * the engine calls these functions from the thread that runs the migration.
+ * They return 0 or a negated code of core/error.h and leave the cause in @err.
+ */
+#ifndef VIA_MIGRATE_GUEST_H
+#define VIA_MIGRATE_GUEST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/bitmap.h"
+#include "core/error.h"
+
+/* One piece of guest RAM, contiguous in the address space of this process. */
+struct via_guest_region {
+	char name[64];       /* the same on both sides: "ram", "pc.ram", "vram" */
+	void *addr;          /* aligned to page_size */
+	uint64_t len;        /* bytes, a multiple of page_size */
+	uint32_t page_size;  /* bytes; the unit of the dirty log */
+};
+
+/* The source's guest: running. */
+struct via_source_guest {
+	void *arg;           /* passed to every function */
+	unsigned nregions;
+	const struct via_guest_region *region;
+
+	/* From its return on, every page that the guest writes is in the log. */
+	int (*dirty_start)(void *arg, struct via_error *err);
+	/*
+	 * Set in @dirty (one bit for each page of region @index) every page written
+	 * since the last fetch, or since dirty_start(), and begin again with those. A page
+	 * written while this runs is in this fetch or in the next, never in none.
+	 */
+	int (*dirty_fetch)(void *arg, unsigned index, struct via_bitmap *dirty,
+			   struct via_error *err);
+	/* Stop logging. Called at the end, whatever the outcome was. */
+	void (*dirty_stop)(void *arg);
+
+	/* Stop the vCPUs and devices: nothing writes guest RAM after its return. */
+	int (*pause)(void *arg, struct via_error *err);
+	/* Run on, after a migration that failed once the guest had been paused. */
+	void (*resume)(void *arg);
+
+	/*
+	 * The device state of the paused guest: *state (from malloc; the engine
+	 * frees it) and its *len in bytes, which may be 0.
+	 */
+	int (*save)(void *arg, void **state, size_t *len, struct via_error *err);
+};
+
+/* The destination's guest: empty and stopped. */
+struct via_destination_guest {
+	void *arg;
+	/*
+	 * The source has these @nregions regions (addr is NULL). Make equal ones, zeroed,
+	 * and put their addresses into region[i].addr; they stay the guest's.
+	 * -ENOMEM and -EINVAL end the migration with @err's text on both sides.
+	 */
+	int (*prepare)(void *arg, unsigned nregions, struct via_guest_region *region,
+		       struct via_error *err);
+	/* Take the device state: @len bytes that came from the source. -EPROTO when bad. */
+	int (*load)(void *arg, const void *state, size_t len, struct via_error *err);
+	/* Start the vCPUs. From here on the guest lives here. */
+	int (*run)(void *arg, struct via_error *err);
+};
+
+#endif

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * migrate.h -- the migration engine: carries a guest (guest.h) over a session (transport.h).
+ *
+ *   source                               destination
+ *   via_migrate_connect                  via_migrate_accept
+ *   via_migrate_source                   via_migrate_destination
+ *   (via_migrate_get_report)             (via_migrate_send_report)
+ *   via_session_close                    via_session_close
+ *
+ * Threads: each side's calls come from one thread, its migration thread. via_session_abort()
+ * ends a migration from any other.
+ */
+#ifndef VIA_MIGRATE_MIGRATE_H
+#define VIA_MIGRATE_MIGRATE_H
+
+#include "core/error.h"
+#include "core/hist.h"
+#include "migrate/guest.h"
+#include "transport/transport.h"
+
+/* Every migration ends in one of these; what a guest does then is certain. */
+enum via_outcome {
+	VIA_COMPLETED = 1, /* the guest runs at the destination */
+	VIA_ABORTED,       /* the guest runs on at the source; the destination has none */
+	VIA_PAUSED,        /* RUN was sent and not confirmed: the source keeps the guest, paused;
+			    * it must not be resumed unless the destination's is known not to run */
+};
+
+enum via_phase {
+	VIA_PHASE_SETUP = 1,
+	VIA_PHASE_PRECOPY,    /* the guest runs while its RAM is sent */
+	VIA_PHASE_SWITCHOVER, /* the guest is stopped; last round, fence, seal, device state */
+	VIA_PHASE_DONE,
+};
+
+struct via_progress {
+	enum via_phase phase;
+	unsigned round;               /* from 1 */
+	uint64_t memory;              /* bytes of guest RAM */
+	uint64_t remaining;           /* bytes of it still dirty in this round */
+	uint64_t sent;                /* bytes written so far */
+	uint64_t rate;                /* bytes a second, over the last interval */
+	uint64_t dirty_rate;          /* bytes a second, over the last round; 0 in the first */
+	uint64_t expected_downtime_ns; /* were the guest stopped now; 0: not known yet */
+	uint64_t elapsed_ns;
+};
+
+struct via_migrate_config {
+	uint64_t downtime_limit_ns;   /* 0: 300 ms */
+	unsigned max_rounds;          /* then stop the guest whatever is left; 0: 30 */
+	uint64_t max_bandwidth;       /* bytes a second while the guest runs; 0: no limit */
+	size_t max_state_len;         /* destination: longest device state taken; 0: 1 GiB */
+	/* Called in the migration thread, at least every interval_ns (0: 100 ms). May be NULL. */
+	void (*progress)(void *arg, const struct via_progress *progress);
+	void *progress_arg;
+	uint64_t interval_ns;
+};
+
+struct via_migrate_result {
+	enum via_outcome outcome;
+	unsigned rounds;              /* the one with the guest stopped included */
+	uint64_t total_ns;            /* from the call to the confirmation that the guest runs */
+	uint64_t downtime_ns;         /* from the guest's stop to that confirmation; source only */
+	uint64_t bytes_sent;          /* written one-sided */
+	uint64_t pages_sent;          /* among them, pages with content */
+	uint64_t zero_pages;          /* pages announced as zero */
+	uint64_t dirty_fetch_ns;      /* spent in dirty_fetch() */
+	struct via_session_stats session;
+};
+
+/* Source: via_session_connect() with the regions of @guest. */
+int via_migrate_connect(const char *address, const struct via_session_config *config,
+			const struct via_source_guest *guest, int cancel_fd,
+			struct via_session **session, struct via_error *err);
+
+/*
+ * Destination: via_session_accept(), @guest->prepare(), via_session_provide(). A failure is
+ * told to the source and leaves @listen_fd usable.
+ */
+int via_migrate_accept(int listen_fd, const struct via_session_config *config,
+		       const struct via_destination_guest *guest, const struct via_wait *wait,
+		       struct via_session **session, struct via_error *err);
+
+/* As above over a control connection that exists; the session owns it from then on. */
+int via_migrate_connect_control(struct via_control *control,
+				const struct via_session_config *config,
+				const struct via_source_guest *guest, int cancel_fd,
+				struct via_session **session, struct via_error *err);
+int via_migrate_accept_control(struct via_control *control,
+			       const struct via_session_config *config,
+			       const struct via_destination_guest *guest,
+			       const struct via_wait *wait, struct via_session **session,
+			       struct via_error *err);
+
+/*
+ * Source: migrate @guest. Blocks until the end. *result is set in every case, its outcome
+ * says where the guest is. Returns 0 when completed, else the first cause, with its text:
+ * the session's, or what a function of @guest returned.
+ */
+int via_migrate_source(struct via_session *session, const struct via_source_guest *guest,
+		       const struct via_migrate_config *config, struct via_migrate_result *result,
+		       struct via_error *err);
+
+/* Destination: receive into @guest and run it. Blocks until it runs. As above. */
+int via_migrate_destination(struct via_session *session,
+			    const struct via_destination_guest *guest,
+			    const struct via_migrate_config *config,
+			    struct via_migrate_result *result, struct via_error *err);
+
+/*
+ * After completion the destination may send the source some bytes of its own (the
+ * result of a check, say); @len may be 0. The source waits for them until @deadline_ns: *report is
+ * from malloc and the caller's. -ETIMEDOUT, or the session's failure.
+ */
+int via_migrate_send_report(struct via_session *session, const void *report, size_t len,
+			    struct via_error *err);
+int via_migrate_get_report(struct via_session *session, uint64_t deadline_ns, void **report,
+			   size_t *len, struct via_error *err);
+
+/* "completed", "aborted", "paused". Static. */
+const char *via_outcome_name(enum via_outcome outcome);
+
+#endif

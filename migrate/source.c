@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * source.c -- the source's engine: rounds of precopy while the guest runs, then the
+ * switch-over: stop, last round, drain, seal, device state, RUN.
+ *
+ * Invariant: until RUN has been sent, any failure leaves the guest running here. From
+ * then on it never runs here again, unless the destination says in so many words that it did
+ * not start it.
+ */
+#include "migrate/migrate.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "migrate/dirty_work.h"
+#include "migrate/engine_messages.h"
+
+#define DOWNTIME_LIMIT_NS (300 * VIA_NS_PER_MS)
+#define MAX_ROUNDS        30u
+#define INTERVAL_NS       (100 * VIA_NS_PER_MS)
+#define STATUS_NS         VIA_NS_PER_S
+
+/* The destination may take so long to load its device state and start. */
+#define RUN_NS (30 * VIA_NS_PER_S)
+
+struct source {
+	struct via_session *session;
+	const struct via_source_guest *guest;
+	struct via_migrate_config config;
+	struct via_migrate_result *result;
+	struct dirty_work *dirty;
+	struct via_progress progress;
+	uint64_t start_ns;
+	uint64_t bandwidth;          /* bytes a second, as measured by the last round that sent any */
+	uint64_t ticked_ns, ticked_sent;
+	uint64_t status_ns;
+	bool logging, paused, run_sent;
+};
+
+/* -- telling how far it is --------------------------------------------------- */
+
+static uint64_t per_second(uint64_t bytes, uint64_t ns)
+{
+	return ns ? (uint64_t)((double)bytes * 1e9 / (double)ns) : 0;
+}
+
+static int send_status(struct source *src, struct via_error *err)
+{
+	const struct via_progress *p = &src->progress;
+	struct engine_status status = {.round = p->round,
+				       .phase = (uint8_t)p->phase,
+				       .remaining = p->remaining,
+				       .sent = p->sent,
+				       .rate = p->rate,
+				       .dirty_rate = p->dirty_rate,
+				       .expected_downtime_ns = p->expected_downtime_ns};
+	uint8_t buf[64];
+	ssize_t n = engine_status_encode(&status, buf, sizeof(buf));
+
+	src->status_ns = via_now_ns();
+	return via_main_send(src->session, ENGINE_STATUS, buf, (size_t)n, err);
+}
+
+/* Once an interval: the caller's progress line; once a second: the destination's. */
+static int tick(struct source *src, struct via_error *err)
+{
+	struct via_progress *p = &src->progress;
+	struct via_session_stats stats;
+	uint64_t now = via_now_ns();
+
+	via_session_stats(src->session, &stats);
+	p->sent = stats.bytes;
+	p->remaining = dirty_work_remaining(src->dirty);
+	p->rate = per_second(p->sent - src->ticked_sent, now - src->ticked_ns);
+	p->elapsed_ns = now - src->start_ns;
+	src->ticked_ns = now;
+	src->ticked_sent = p->sent;
+	if (src->config.progress)
+		src->config.progress(src->config.progress_arg, p);
+	return now - src->status_ns >= STATUS_NS ? send_status(src, err) : 0;
+}
+
+/* -- precopy -------------------------------------------------------------------- */
+
+static int fetch_dirty(struct source *src, struct via_error *err)
+{
+	uint64_t start = via_now_ns();
+	int rc = 0;
+
+	for (unsigned i = 0; i < src->guest->nregions && !rc; i++)
+		rc = src->guest->dirty_fetch(src->guest->arg, i, dirty_work_bitmap(src->dirty, i),
+					     err);
+	src->result->dirty_fetch_ns += via_now_ns() - start;
+	return rc;
+}
+
+/* Send what is dirty and drain. */
+static int one_round(struct source *src, struct via_error *err)
+{
+	struct dirty_work_counts before, after;
+	uint64_t start = via_now_ns();
+	bool fresh = src->result->rounds == 0;
+	int rc;
+
+	src->progress.round = ++src->result->rounds;
+	dirty_work_counts(src->dirty, &before);
+	rc = via_round_start(src->session, dirty_work_begin(src->dirty, fresh), err);
+	while (!rc) {
+		rc = via_round_drain(src->session, via_deadline_in(src->config.interval_ns), err);
+		if (rc != -EAGAIN)
+			break;
+		rc = tick(src, err);
+	}
+	if (rc)
+		return rc;
+	dirty_work_counts(src->dirty, &after);
+	if (after.bytes > before.bytes)
+		src->bandwidth = per_second(after.bytes - before.bytes, via_now_ns() - start);
+	return 0;
+}
+
+/* Can the rest be sent within the downtime limit, or is it time to stop all the same? */
+static bool time_to_switch(struct source *src, uint64_t round_ns)
+{
+	struct via_progress *p = &src->progress;
+
+	p->remaining = dirty_work_remaining(src->dirty);
+	p->dirty_rate = per_second(p->remaining, round_ns);
+	p->expected_downtime_ns =
+		src->bandwidth ? (uint64_t)((double)p->remaining * 1e9 / (double)src->bandwidth) : 0;
+	if (src->result->rounds >= src->config.max_rounds)
+		return true;
+	if (!src->bandwidth)
+		return p->remaining == 0;
+	return p->expected_downtime_ns <= src->config.downtime_limit_ns;
+}
+
+static int precopy(struct source *src, struct via_error *err)
+{
+	int rc;
+
+	src->progress.phase = VIA_PHASE_PRECOPY;
+	via_session_set_bandwidth(src->session, src->config.max_bandwidth);
+	rc = src->guest->dirty_start(src->guest->arg, err);
+	if (rc)
+		return rc;
+	src->logging = true;
+	dirty_work_set_all(src->dirty);
+	for (;;) {
+		uint64_t start = via_now_ns();
+		bool enough;
+
+		rc = one_round(src, err);
+		if (!rc)
+			rc = fetch_dirty(src, err);
+		if (rc)
+			return rc;
+		enough = time_to_switch(src, via_now_ns() - start);
+		rc = tick(src, err);
+		if (rc || enough)
+			return rc;
+	}
+}
+
+/* -- switch-over --------------------------------------------------------------------- */
+
+static int send_state(struct source *src, struct via_error *err)
+{
+	void *state = NULL;
+	size_t len = 0;
+	int rc = src->guest->save(src->guest->arg, &state, &len, err);
+
+	if (!rc)
+		rc = via_main_send(src->session, ENGINE_STATE, state, len, err);
+	free(state);
+	return rc;
+}
+
+/* The destination's answer to RUN. */
+static int confirm_run(struct source *src, struct via_error *err)
+{
+	struct via_message m;
+	struct via_error theirs;
+	int rc = via_main_receive(src->session, via_deadline_in(RUN_NS), &m, err);
+
+	if (rc == -EAGAIN)
+		return via_fail(err, -ETIMEDOUT,
+				"start the guest at the destination\nno answer within %.0f s\n"
+				"look there whether it runs before you resume it here",
+				(double)RUN_NS / 1e9);
+	if (rc)
+		return rc;
+	if (m.type == ENGINE_RUNNING && !m.more && m.len == 0)
+		return 0;
+	if (m.type != ENGINE_RUN_REFUSED || m.more || via_error_decode(m.payload, m.len, &theirs))
+		return via_fail(err, -EPROTO,
+				"start the guest at the destination\nan answer of type %u\n"
+				"check that both sides run the same release", m.type);
+	src->run_sent = false; /* it says that it did not */
+	return via_fail(err, theirs.code, "at the peer: %s\n%s\n%s", theirs.what, theirs.seen,
+			theirs.remedy);
+}
+
+static int send_run(struct source *src, struct via_error *err)
+{
+	struct via_session_stats stats;
+	uint8_t buf[16];
+	ssize_t n;
+	int rc;
+
+	via_session_stats(src->session, &stats);
+	n = via_epoch_encode(stats.epochs, buf, sizeof(buf));
+	src->run_sent = true; /* from the attempt on: it may arrive whatever this call returns */
+	rc = via_main_send(src->session, ENGINE_RUN, buf, (size_t)n, err);
+	return rc ? rc : confirm_run(src, err);
+}
+
+static int switch_over(struct source *src, struct via_error *err)
+{
+	uint64_t stopped = via_now_ns();
+	int rc = src->guest->pause(src->guest->arg, err);
+
+	if (rc)
+		return rc;
+	src->paused = true;
+	src->progress.phase = VIA_PHASE_SWITCHOVER;
+	via_session_set_bandwidth(src->session, 0);
+	rc = fetch_dirty(src, err);
+	if (!rc)
+		rc = one_round(src, err);
+	if (!rc)
+		rc = via_session_seal(src->session, err);
+	if (!rc)
+		rc = send_state(src, err);
+	if (!rc)
+		rc = send_run(src, err);
+	if (!rc)
+		src->result->downtime_ns = via_now_ns() - stopped;
+	return rc;
+}
+
+/* -- all of it ---------------------------------------------------------------------------- */
+
+static void fill_defaults(struct via_migrate_config *c)
+{
+	if (!c->downtime_limit_ns)
+		c->downtime_limit_ns = DOWNTIME_LIMIT_NS;
+	if (!c->max_rounds)
+		c->max_rounds = MAX_ROUNDS;
+	if (!c->interval_ns)
+		c->interval_ns = INTERVAL_NS;
+}
+
+static int begin(struct source *src, struct via_error *err)
+{
+	struct via_session_stats stats;
+	int rc = via_session_open_channels(src->session, err);
+
+	if (!rc)
+		rc = via_session_start_senders(src->session, err);
+	if (rc)
+		return rc;
+	via_session_stats(src->session, &stats);
+	rc = dirty_work_new(src->guest->region, src->guest->nregions, stats.multifd, &src->dirty,
+			    err);
+	return rc ? rc : send_status(src, err);
+}
+
+/* The guest goes where the outcome says; the result is what has been counted. */
+static void end(struct source *src, int rc)
+{
+	struct via_migrate_result *r = src->result;
+	struct dirty_work_counts counts = {0};
+
+	if (src->logging)
+		src->guest->dirty_stop(src->guest->arg);
+	r->outcome = !rc ? VIA_COMPLETED : src->run_sent ? VIA_PAUSED : VIA_ABORTED;
+	if (src->paused && r->outcome == VIA_ABORTED)
+		src->guest->resume(src->guest->arg);
+	if (src->dirty)
+		dirty_work_counts(src->dirty, &counts);
+	r->total_ns = via_now_ns() - src->start_ns;
+	r->pages_sent = counts.pages;
+	r->zero_pages = counts.zero_pages;
+	via_session_stats(src->session, &r->session);
+	r->bytes_sent = r->session.bytes;
+	src->progress.phase = VIA_PHASE_DONE;
+	src->progress.remaining = 0;
+	src->progress.sent = r->bytes_sent;
+	src->progress.elapsed_ns = r->total_ns;
+	if (!rc && src->config.progress)
+		src->config.progress(src->config.progress_arg, &src->progress);
+	dirty_work_free(src->dirty);
+}
+
+int via_migrate_source(struct via_session *session, const struct via_source_guest *guest,
+		       const struct via_migrate_config *config, struct via_migrate_result *result,
+		       struct via_error *err)
+{
+	struct source src = {.session = session,
+			     .guest = guest,
+			     .config = *config,
+			     .result = result,
+			     .start_ns = via_now_ns()};
+	struct via_error first = {0};
+	int rc;
+
+	memset(result, 0, sizeof(*result));
+	fill_defaults(&src.config);
+	src.ticked_ns = src.start_ns;
+	src.progress.phase = VIA_PHASE_SETUP;
+	for (unsigned i = 0; i < guest->nregions; i++)
+		src.progress.memory += guest->region[i].len;
+	rc = begin(&src, &first);
+	if (!rc)
+		rc = precopy(&src, &first);
+	if (!rc)
+		rc = switch_over(&src, &first);
+	if (rc) {
+		via_fail(&first, rc, "migration\n%s\nsee the messages of both sides",
+			 via_err_text(rc));
+		via_session_abort(session, &first); /* the destination learns why */
+	}
+	end(&src, rc);
+	return rc ? via_error_pass(err, &first) : 0;
+}
+
+int via_migrate_get_report(struct via_session *session, uint64_t deadline_ns, void **report,
+			   size_t *len, struct via_error *err)
+{
+	uint8_t *buf = NULL;
+	size_t have = 0;
+	struct via_message m;
+
+	do {
+		int rc = via_main_receive(session, deadline_ns, &m, err);
+		uint8_t *more;
+
+		if (rc == -EAGAIN)
+			rc = via_fail(err, -ETIMEDOUT, "wait for the destination's report\n"
+						       "none came\nlook at its own output");
+		if (!rc && m.type != ENGINE_REPORT)
+			rc = via_fail(err, -EPROTO,
+				      "wait for the destination's report\na message of type %u\n"
+				      "check that both sides run the same release", m.type);
+		more = rc ? NULL : realloc(buf, have + m.len + 1);
+		if (!rc && !more)
+			rc = via_fail(err, -ENOMEM, "wait for the destination's report\n"
+						    "out of memory\nfree some memory");
+		if (rc) {
+			free(buf);
+			return rc;
+		}
+		buf = more;
+		memcpy(buf + have, m.payload, m.len);
+		have += m.len;
+	} while (m.more);
+	*report = buf;
+	*len = have;
+	return 0;
+}
+
+const char *via_outcome_name(enum via_outcome outcome)
+{
+	switch (outcome) {
+	case VIA_COMPLETED:
+		return "completed";
+	case VIA_ABORTED:
+		return "aborted";
+	case VIA_PAUSED:
+		return "paused";
+	}
+	return "?";
+}

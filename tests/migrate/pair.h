@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * pair.h -- both sides of a migration in one process: two threads, a socket pair as control
+ * connection, and any fabric.
+ */
+#ifndef VIA_TESTS_PAIR_H
+#define VIA_TESTS_PAIR_H
+
+#include "migrate/migrate.h"
+#include "tests/migrate/small_guest.h"
+
+struct pair_config {
+	const char *fabric_source;      /* specs */
+	const char *fabric_destination;
+	unsigned multifd;
+	uint64_t slice_len;             /* 0: the default */
+	struct small_guest_config guest;
+	int destination_fails_at;       /* enum small_fail of the destination's guest */
+	struct via_migrate_config migrate;
+};
+
+struct pair_result {
+	struct via_migrate_result source, destination;
+	struct via_error source_error, destination_error;
+	unsigned wrong_pages;           /* at the destination, when it runs */
+	bool source_runs, destination_runs;
+};
+
+/* One migration, from connect to close. */
+void pair_migrate(const struct pair_config *config, struct pair_result *result);
+
+#endif
