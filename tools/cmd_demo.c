@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * cmd_demo.c -- viaduct demo: a running guest moves from this process to a second one on
+ * the same host.
+ *
+ * The second process is forked before anything else is started, so that it shares no thread, no
+ * fabric and no memory with the first; they meet over the control connection on loopback.
+ */
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "tools/commands.h"
+#include "tools/run.h"
+
+/* The destination has reported when the source is done; it only has to free its memory. */
+#define EXIT_NS (10 * VIA_NS_PER_S)
+
+static const enum option_id options[] = {
+	OPTION_FABRIC,	       OPTION_MEMORY,	     OPTION_VCPUS,	OPTION_DIRTY_RATE,
+	OPTION_MULTIFD,	       OPTION_DOWNTIME_LIMIT, OPTION_MAX_BANDWIDTH, OPTION_MAX_ROUNDS,
+	OPTION_DEAD_AFTER,     OPTION_SEED,	     OPTION_VERBOSE,	OPTION_JSON,
+	0};
+
+/* The second process. Never returns. */
+static void be_destination(const struct settings *settings, int listen_fd, pid_t parent)
+{
+	struct settings mine = *settings;
+	struct run_result result;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(EXIT_FAILED);
+	signal(SIGINT, SIG_IGN); /* the source takes it and tells us */
+	mine.quiet = true;
+	mine.once = true;
+	run_destination(&mine, listen_fd, &result);
+	if (mine.verbose && result.error.code)
+		report_error(&result.error);
+	_exit(run_succeeded(&result) ? EXIT_OK : EXIT_FAILED);
+}
+
+/* Wait for the second process, and end it if it does not. */
+static bool reap(pid_t pid)
+{
+	int status, fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	if (fd < 0 || poll(&p, 1, (int)(EXIT_NS / VIA_NS_PER_MS)) != 1)
+		kill(pid, SIGKILL);
+	if (fd >= 0)
+		close(fd);
+	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
+	       WEXITSTATUS(status) == EXIT_OK;
+}
+
+static int run_both(const struct settings *settings, int listen_fd, const char *address)
+{
+	struct settings mine = *settings;
+	struct run_result result;
+	pid_t parent = getpid(), pid = fork();
+	bool other_ok;
+
+	if (pid == 0)
+		be_destination(settings, listen_fd, parent);
+	close(listen_fd);
+	if (pid < 0) {
+		struct via_error err = {0};
+
+		via_fail(&err, via_err_from_errno(errno),
+			 "start the second process\n%s\nraise ulimit -u", strerror(errno));
+		report_error(&err);
+		return EXIT_FAILED;
+	}
+	mine.peer = strdup(address);
+	run_source(&mine, &result);
+	free(mine.peer);
+	other_ok = reap(pid);
+	if (run_succeeded(&result) && !other_ok)
+		via_fail(&result.error, -EIO, "destination's process\nit ended with a failure\n"
+					      "run again with --verbose");
+	report_print(settings, &result, true);
+	return run_succeeded(&result) ? EXIT_OK : EXIT_FAILED;
+}
+
+static int run(const struct settings *settings)
+{
+	struct settings mine = *settings;
+	struct via_error err = {0};
+	char address[64], fabric[] = "ofi:tcp";
+	int listen_fd;
+
+	if (!mine.fabric)
+		mine.fabric = fabric;
+	if (via_control_listen("127.0.0.1:0", &listen_fd, &err) ||
+	    via_control_listen_address(listen_fd, address, sizeof(address))) {
+		report_error(&err);
+		return EXIT_FAILED;
+	}
+	return run_both(&mine, listen_fd, address);
+}
+
+const struct command command_demo = {
+	.name = "demo",
+	.summary = "migrate a running guest between two processes on this host",
+	.usage = "[OPTION...]",
+	.options = options,
+	.run = run,
+};

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * cmd_receive.c -- viaduct receive: wait for one migration of the demo guest and take it.
+ */
+#include <unistd.h>
+
+#include "tools/commands.h"
+#include "tools/run.h"
+
+static const enum option_id options[] = {OPTION_LISTEN,	 OPTION_PSK,	    OPTION_INSECURE,
+					 OPTION_FABRIC,	 OPTION_DEAD_AFTER, OPTION_VERBOSE,
+					 OPTION_JSON,	 0};
+
+static int run(const struct settings *settings)
+{
+	struct run_result result;
+	struct via_error err = {0};
+	char address[128];
+	int listen_fd;
+
+	if (!settings->listen) {
+		via_fail(&err, -EINVAL, "viaduct receive\nno --listen\n"
+					"name the address to wait at: --listen HOST:PORT");
+		report_error(&err);
+		return EXIT_USAGE;
+	}
+	if (via_control_listen(settings->listen, &listen_fd, &err)) {
+		report_error(&err);
+		return EXIT_FAILED;
+	}
+	if (!via_control_listen_address(listen_fd, address, sizeof(address)))
+		fprintf(stderr, "viaduct: listening on %s\n", address);
+	run_destination(settings, listen_fd, &result);
+	close(listen_fd);
+	report_print(settings, &result, false);
+	return run_succeeded(&result) ? EXIT_OK : EXIT_FAILED;
+}
+
+const struct command command_receive = {
+	.name = "receive",
+	.summary = "wait for a guest from `viaduct send`, run it and check every page",
+	.usage = "--listen HOST:PORT [OPTION...]",
+	.options = options,
+	.run = run,
+};

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * commands.h -- the subcommands of viaduct, one file each.
+ */
+#ifndef VIA_TOOLS_COMMANDS_H
+#define VIA_TOOLS_COMMANDS_H
+
+#include "tools/options.h"
+
+extern const struct command command_demo;
+extern const struct command command_send;
+extern const struct command command_receive;
+extern const struct command command_fabrics;
+
+#endif

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * options.c -- one table of options: name, value, help, and how the value is taken.
+ */
+#include "tools/options.h"
+
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "transport/messages.h"
+
+typedef int take_fn(struct settings *s, const char *value, struct via_error *err);
+
+static int take_text(char **into, const char *value, struct via_error *err)
+{
+	free(*into);
+	*into = strdup(value);
+	return *into ? 0 : via_fail(err, -ENOMEM, "read the options\nout of memory\nfree some");
+}
+
+static int take_number(const char *value, uint64_t min, uint64_t max, uint64_t *into,
+		       struct via_error *err)
+{
+	char *end;
+	unsigned long long n;
+
+	errno = 0;
+	n = strtoull(value, &end, 10);
+	if (errno || end == value || *end || value[0] == '-' || n < min || n > max)
+		return via_fail(err, -EINVAL, "a number\n\"%s\"\nwrite a whole number from %llu to %llu",
+				value, (unsigned long long)min, (unsigned long long)max);
+	*into = n;
+	return 0;
+}
+
+static int take_fabric(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_text(&s->fabric, v, err);
+}
+
+static int take_peer(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_text(&s->peer, v, err);
+}
+
+static int take_listen(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_text(&s->listen, v, err);
+}
+
+static int take_psk(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_text(&s->psk, v, err);
+}
+
+static int take_identity(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_text(&s->psk_identity, v, err);
+}
+
+static int take_insecure(struct settings *s, const char *v, struct via_error *err)
+{
+	(void)v;
+	(void)err;
+	s->insecure = true;
+	return 0;
+}
+
+static int take_memory(struct settings *s, const char *v, struct via_error *err)
+{
+	int rc = parse_size(v, &s->memory, err);
+
+	if (!rc && (s->memory == 0 || s->memory % 4096))
+		rc = via_fail(err, -EINVAL, "the guest's memory\n%s\nwrite a multiple of 4K, at least 4K",
+			      v);
+	return rc;
+}
+
+static int take_vcpus(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_number(v, 0, 64, &s->vcpus, err);
+}
+
+static int take_dirty_rate(struct settings *s, const char *v, struct via_error *err)
+{
+	return parse_rate(v, &s->dirty_rate, err);
+}
+
+static int take_multifd(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_number(v, 1, VIA_MULTIFD_MAX, &s->multifd, err);
+}
+
+static int take_max_rounds(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_number(v, 1, 1000000, &s->max_rounds, err);
+}
+
+static int take_positive_duration(const char *v, uint64_t *ns, struct via_error *err)
+{
+	int rc = parse_duration(v, ns, err);
+
+	if (!rc && *ns == 0)
+		rc = via_fail(err, -EINVAL, "a duration\n%s\nwrite one longer than nothing", v);
+	return rc;
+}
+
+static int take_downtime(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_positive_duration(v, &s->downtime_ns, err);
+}
+
+static int take_bandwidth(struct settings *s, const char *v, struct via_error *err)
+{
+	int rc = parse_rate(v, &s->max_bandwidth, err);
+
+	if (!rc && s->max_bandwidth == UINT64_MAX)
+		s->max_bandwidth = 0;
+	return rc;
+}
+
+static int take_dead_after(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_positive_duration(v, &s->dead_after_ns, err);
+}
+
+static int take_seed(struct settings *s, const char *v, struct via_error *err)
+{
+	s->has_seed = true;
+	return take_number(v, 0, UINT64_MAX, &s->seed, err);
+}
+
+static int take_verbose(struct settings *s, const char *v, struct via_error *err)
+{
+	(void)v;
+	(void)err;
+	s->verbose = true;
+	return 0;
+}
+
+static int take_json(struct settings *s, const char *v, struct via_error *err)
+{
+	(void)v;
+	(void)err;
+	s->json = true;
+	return 0;
+}
+
+/* clang-format off */
+static const struct {
+	const char *name;
+	const char *value; /* NULL: a switch */
+	const char *help;
+	take_fn *take;
+} table[OPTION_COUNT] = {
+	[OPTION_FABRIC] = {"fabric", "SPEC", "NAME[:PROVIDER][,key=value...] or auto; see `viaduct fabrics`", take_fabric},
+	[OPTION_PEER] = {"peer", "HOST:PORT", "where `viaduct receive` listens", take_peer},
+	[OPTION_LISTEN] = {"listen", "HOST:PORT", "where to wait for the source; port 0 lets the host choose", take_listen},
+	[OPTION_PSK] = {"psk", "FILE", "pre-shared key for TLS, in the format of QEMU's keys.psk", take_psk},
+	[OPTION_PSK_IDENTITY] = {"psk-identity", "NAME", "the line of the key file to use (default: the first)", take_identity},
+	[OPTION_INSECURE] = {"insecure", NULL, "allow plain text to other hosts: no authentication", take_insecure},
+	[OPTION_MEMORY] = {"memory", "SIZE", "guest RAM (default 512M)", take_memory},
+	[OPTION_VCPUS] = {"vcpus", "N", "vCPU threads that write it (default 2)", take_vcpus},
+	[OPTION_DIRTY_RATE] = {"dirty-rate", "RATE", "how much they write (default 100M/s)", take_dirty_rate},
+	[OPTION_MULTIFD] = {"multifd", "N", "multifd channels (default 2)", take_multifd},
+	[OPTION_MAX_ROUNDS] = {"max-rounds", "N", "rounds before the guest is stopped anyway (default 30)", take_max_rounds},
+	[OPTION_DOWNTIME_LIMIT] = {"downtime-limit", "TIME", "how long the guest may stand still (default 300ms)", take_downtime},
+	[OPTION_MAX_BANDWIDTH] = {"max-bandwidth", "RATE", "limit while the guest runs (default unlimited)", take_bandwidth},
+	[OPTION_DEAD_AFTER] = {"dead-after", "TIME", "a peer silent for so long is lost (default 5s)", take_dead_after},
+	[OPTION_SEED] = {"seed", "N", "of the guest's writes (default: by the clock)", take_seed},
+	[OPTION_VERBOSE] = {"verbose", NULL, "debug lines on stderr", take_verbose},
+	[OPTION_JSON] = {"json", NULL, "one JSON object on stdout", take_json},
+};
+/* clang-format on */
+
+void settings_init(struct settings *s)
+{
+	*s = (struct settings){.memory = UINT64_C(512) << 20,
+			       .vcpus = 2,
+			       .dirty_rate = UINT64_C(100) << 20,
+			       .multifd = 2,
+			       .max_rounds = 30,
+			       .downtime_ns = 300 * VIA_NS_PER_MS,
+			       .dead_after_ns = 5 * VIA_NS_PER_S,
+			       .seed = via_now_ns()};
+}
+
+void settings_free(struct settings *s)
+{
+	free(s->fabric);
+	free(s->peer);
+	free(s->listen);
+	free(s->psk);
+	free(s->psk_identity);
+}
+
+void options_help(const struct command *command, FILE *out)
+{
+	fprintf(out, "usage: viaduct %s %s\n\n%s\n\n", command->name, command->usage,
+		command->summary);
+	for (const enum option_id *id = command->options; *id; id++) {
+		char left[40];
+
+		snprintf(left, sizeof(left), "--%s%s%s", table[*id].name,
+			 table[*id].value ? " " : "", table[*id].value ? table[*id].value : "");
+		fprintf(out, "  %-22s %s\n", left, table[*id].help);
+	}
+	fprintf(out, "  %-22s %s\n", "--help", "this text");
+}
+
+static int take(const struct command *command, enum option_id id, struct settings *s,
+		struct via_error *err)
+{
+	struct via_error first = {0};
+	int rc = table[id].take(s, optarg, &first);
+
+	if (!rc)
+		return 0;
+	return via_fail(err, -EINVAL, "viaduct %s --%s\n%s\n%s", command->name, table[id].name,
+			first.seen, first.remedy);
+}
+
+static int unknown(const struct command *command, const char *text, struct via_error *err)
+{
+	return via_fail(err, -EINVAL, "viaduct %s\n%s\nsee `viaduct %s --help`", command->name, text,
+			command->name);
+}
+
+int options_parse(const struct command *command, int argc, char **argv, struct settings *s,
+		  struct via_error *err)
+{
+	struct option longopts[OPTION_COUNT + 2] = {{"help", no_argument, NULL, 'h'}};
+	unsigned n = 1;
+	char text[160];
+	int id;
+
+	for (const enum option_id *o = command->options; *o; o++)
+		longopts[n++] = (struct option){
+			.name = table[*o].name,
+			.has_arg = table[*o].value ? required_argument : no_argument,
+			.val = 256 + (int)*o};
+	opterr = 0;
+	optind = 0;
+	while ((id = getopt_long(argc, argv, ":h", longopts, NULL)) != -1) {
+		int rc;
+
+		if (id == 'h') {
+			options_help(command, stdout);
+			return 1;
+		}
+		if (id < 256) {
+			snprintf(text, sizeof(text), "%s option %.100s",
+				 id == ':' ? "no value for" : "unknown", argv[optind - 1]);
+			return unknown(command, text, err);
+		}
+		rc = take(command, (enum option_id)(id - 256), s, err);
+		if (rc)
+			return rc;
+	}
+	if (optind < argc) {
+		snprintf(text, sizeof(text), "unexpected argument %.100s", argv[optind]);
+		return unknown(command, text, err);
+	}
+	return 0;
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * options.h -- the settings that the subcommands share, and one table of options from
+ * which they are parsed and their help is printed.
+ */
+#ifndef VIA_TOOLS_OPTIONS_H
+#define VIA_TOOLS_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "core/error.h"
+
+/* Exit statuses of the program. */
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+struct settings {
+	char *fabric;
+	char *peer;
+	char *listen;
+	char *psk;
+	char *psk_identity;
+	bool insecure;
+	bool json;
+	bool verbose;
+	bool quiet;               /* no progress; set by demo for its second process */
+	bool once;                /* a source that fails the handshake ends the wait; likewise */
+	uint64_t memory;          /* bytes */
+	uint64_t vcpus;
+	uint64_t dirty_rate;      /* bytes a second; UINT64_MAX: as fast as they can */
+	uint64_t multifd;
+	uint64_t max_rounds;
+	uint64_t downtime_ns;
+	uint64_t max_bandwidth;   /* bytes a second; 0: no limit */
+	uint64_t dead_after_ns;
+	uint64_t seed;
+	bool has_seed;
+};
+
+enum option_id {
+	OPTION_FABRIC = 1,
+	OPTION_PEER,
+	OPTION_LISTEN,
+	OPTION_PSK,
+	OPTION_PSK_IDENTITY,
+	OPTION_INSECURE,
+	OPTION_MEMORY,
+	OPTION_VCPUS,
+	OPTION_DIRTY_RATE,
+	OPTION_MULTIFD,
+	OPTION_MAX_ROUNDS,
+	OPTION_DOWNTIME_LIMIT,
+	OPTION_MAX_BANDWIDTH,
+	OPTION_DEAD_AFTER,
+	OPTION_SEED,
+	OPTION_VERBOSE,
+	OPTION_JSON,
+	OPTION_COUNT,
+};
+
+/* A subcommand; one table of these serves dispatch and help. */
+struct command {
+	const char *name;
+	const char *summary;      /* one line for `viaduct --help` */
+	const char *usage;        /* behind "viaduct NAME" */
+	const enum option_id *options; /* ends with 0 */
+	int (*run)(const struct settings *settings);
+};
+
+/* The defaults. */
+void settings_init(struct settings *s);
+void settings_free(struct settings *s);
+
+/*
+ * Parse argv[1..] of @command into *settings. Returns 0 to go on, 1 when help was
+ * printed, or a negated code with @err set.
+ */
+int options_parse(const struct command *command, int argc, char **argv, struct settings *s,
+		  struct via_error *err);
+
+/* Print the help of @command. */
+void options_help(const struct command *command, FILE *out);
+
+/*
+ * Numbers with units, as QEMU and perftest users type them: "512M", "2GiB", "4096";
+ * "100M/s", "0", "unlimited"; "300ms", "5s", "250us", "2m". -EINVAL with what is accepted.
+ */
+int parse_size(const char *text, uint64_t *bytes, struct via_error *err);
+int parse_rate(const char *text, uint64_t *bytes_per_s, struct via_error *err);
+int parse_duration(const char *text, uint64_t *ns, struct via_error *err);
+
+#endif

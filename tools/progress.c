@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * progress.c -- how far a migration is, on stderr: one line that is written over and over on
+ * a terminal, a plain line now and then elsewhere.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "tools/run.h"
+
+#define PLAIN_NS VIA_NS_PER_S
+#define WIDTH    79
+
+const char *format_bytes(uint64_t bytes, char *buf, size_t cap)
+{
+	static const char *const unit[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+	double value = (double)bytes;
+	unsigned i = 0;
+
+	while (value >= 1024 && i + 1 < sizeof(unit) / sizeof(unit[0])) {
+		value /= 1024;
+		i++;
+	}
+	snprintf(buf, cap, i ? "%.1f %s" : "%.0f %s", value, unit[i]);
+	return buf;
+}
+
+void progress_init(struct progress_view *view)
+{
+	const char *no_color = getenv("NO_COLOR");
+	const char *term = getenv("TERM");
+
+	*view = (struct progress_view){0};
+	view->terminal = isatty(STDERR_FILENO) && !(term && !strcmp(term, "dumb"));
+	view->color = view->terminal && !(no_color && *no_color);
+}
+
+static const char *phase_name(enum via_phase phase)
+{
+	switch (phase) {
+	case VIA_PHASE_SETUP:
+		return "set-up";
+	case VIA_PHASE_PRECOPY:
+		return "precopy";
+	case VIA_PHASE_SWITCHOVER:
+		return "switch-over";
+	case VIA_PHASE_DONE:
+		return "done";
+	}
+	return "?";
+}
+
+static void format_line(const struct via_progress *p, char *line, size_t cap)
+{
+	char left[32], rate[32], dirty[32], down[32] = "?";
+
+	if (p->expected_downtime_ns)
+		snprintf(down, sizeof(down), "%.0f ms", (double)p->expected_downtime_ns / 1e6);
+	snprintf(line, cap, "round %u: %s left, %s/s, dirty %s/s, downtime %s", p->round,
+		 format_bytes(p->remaining, left, sizeof(left)),
+		 format_bytes(p->rate, rate, sizeof(rate)),
+		 format_bytes(p->dirty_rate, dirty, sizeof(dirty)), down);
+}
+
+void progress_show(void *arg, const struct via_progress *p)
+{
+	struct progress_view *view = arg;
+	bool changed = view->phase != p->phase || view->round != p->round;
+	uint64_t now = via_now_ns();
+	char line[160];
+
+	if (!view->terminal && !changed && now - view->shown_ns < PLAIN_NS)
+		return;
+	view->phase = p->phase;
+	view->round = p->round;
+	view->shown_ns = now;
+	format_line(p, line, sizeof(line));
+	if (!view->terminal) {
+		fprintf(stderr, "%s %s\n", phase_name(p->phase), line);
+		return;
+	}
+	fprintf(stderr, "\r%s%s%s %-*.*s", view->color ? "\033[1m" : "", phase_name(p->phase),
+		view->color ? "\033[0m" : "", WIDTH - 1 - (int)strlen(phase_name(p->phase)),
+		WIDTH - 1 - (int)strlen(phase_name(p->phase)), line);
+	fflush(stderr);
+	view->line_open = true;
+}
+
+void progress_end(struct progress_view *view)
+{
+	if (view->line_open)
+		fputc('\n', stderr);
+	view->line_open = false;
+}

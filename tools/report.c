@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * report.c -- what is printed at the end, for people and for programs, and the bytes in
+ * which the destination tells the source what its check found.
+ */
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "tools/run.h"
+
+void report_error(const struct via_error *err)
+{
+	fprintf(stderr, "viaduct: %s: %s\n", err->what,
+		err->seen[0] ? err->seen : via_err_text(err->code));
+	if (err->remedy[0])
+		fprintf(stderr, "  try: %s\n", err->remedy);
+}
+
+static double seconds(uint64_t ns)
+{
+	return (double)ns / 1e9;
+}
+
+static double gib_per_s(const struct run_result *r)
+{
+	double gib = (double)r->migrate.bytes_sent / (double)(UINT64_C(1) << 30);
+
+	return r->migrate.total_ns ? gib / seconds(r->migrate.total_ns) : 0;
+}
+
+/* -- between destination and source --------------------------------------------- */
+
+static json_t *verify_object(const struct run_result *r)
+{
+	return json_pack("{s:I, s:I, s:I, s:I}", "pages", (json_int_t)r->verify.pages, "missing",
+			 (json_int_t)r->verify.missing, "stale", (json_int_t)r->verify.stale,
+			 "torn", (json_int_t)r->verify.torn);
+}
+
+char *report_encode(const struct run_result *r, size_t *len)
+{
+	json_t *root = json_pack("{s:o, s:f}", "verify", verify_object(r), "cpu_s",
+				 r->cpu_destination);
+	char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
+
+	json_decref(root);
+	*len = text ? strlen(text) : 0;
+	return text;
+}
+
+int report_decode(const void *report, size_t len, struct run_result *r, struct via_error *err)
+{
+	json_t *root = json_loadb(report, len, 0, NULL);
+	json_int_t pages, missing, stale, torn;
+	int rc = root ? json_unpack(root, "{s:{s:I, s:I, s:I, s:I}, s:F}", "verify", "pages",
+				    &pages, "missing", &missing, "stale", &stale, "torn", &torn,
+				    "cpu_s", &r->cpu_destination)
+		      : -1;
+
+	json_decref(root);
+	if (rc || pages < 0 || missing < 0 || stale < 0 || torn < 0)
+		return via_fail(err, -EPROTO, "read the destination's report\nit is malformed\n"
+					      "check that both sides run the same release");
+	r->verify = (struct demo_verify){.pages = (uint64_t)pages,
+					 .missing = (uint64_t)missing,
+					 .stale = (uint64_t)stale,
+					 .torn = (uint64_t)torn};
+	r->verified = true;
+	return 0;
+}
+
+/* -- JSON ---------------------------------------------------------------------------- */
+
+static double drain_us(const struct run_result *r, unsigned permille)
+{
+	return (double)via_hist_permille(&r->migrate.session.drain_ns, permille) / 1e3;
+}
+
+static json_t *fence_object(const struct run_result *r)
+{
+	const struct via_session_stats *s = &r->migrate.session;
+
+	return json_pack("{s:I, s:b, s:{s:f, s:f, s:f}}", "epochs", (json_int_t)s->epochs,
+			 "sealed", (int)s->sealed, "drain_us", "p50", drain_us(r, 500), "p99",
+			 drain_us(r, 990), "max", (double)s->drain_ns.max / 1e3);
+}
+
+static json_t *result_object(const struct run_result *r)
+{
+	const struct via_migrate_result *m = &r->migrate;
+	const struct via_session_stats *s = &m->session;
+
+	return json_pack(
+		"{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:f, s:o,"
+		" s:{s:f, s:f}}",
+		"result", via_outcome_name(m->outcome), "mode", "precopy", "fabric", s->fabric,
+		"control", s->security, "memory_bytes", (json_int_t)r->memory, "multifd_channels",
+		(json_int_t)s->multifd, "preempt_channels", (json_int_t)s->preempt, "rounds",
+		(json_int_t)m->rounds, "total_ms", seconds(m->total_ns) * 1e3, "downtime_ms",
+		seconds(m->downtime_ns) * 1e3, "bytes_sent", (json_int_t)m->bytes_sent,
+		"pages_sent", (json_int_t)m->pages_sent, "zero_pages", (json_int_t)m->zero_pages,
+		"gib_per_s", gib_per_s(r), "fence", fence_object(r), "cpu_s", "source",
+		r->cpu_source, "destination", r->cpu_destination);
+}
+
+static void print_json(const struct run_result *r)
+{
+	json_t *root = result_object(r);
+
+	json_object_set_new(root, "verify", r->verified ? verify_object(r) : json_null());
+	json_object_set_new(root, "seed", json_integer((json_int_t)r->seed));
+	if (r->error.code)
+		json_object_set_new(root, "error",
+				    json_pack("{s:s, s:s, s:s, s:s}", "code",
+					      via_err_name(r->error.code), "what", r->error.what,
+					      "seen", r->error.seen, "remedy", r->error.remedy));
+	json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+	fputc('\n', stdout);
+	json_decref(root);
+}
+
+/* -- summary ---------------------------------------------------------------------------- */
+
+static void print_source_lines(const struct settings *settings, const struct run_result *r)
+{
+	const struct via_migrate_result *m = &r->migrate;
+	char sent[32];
+
+	printf("  time       %.3f s in all, the guest stood still for %.1f ms (limit %.0f ms)\n",
+	       seconds(m->total_ns), seconds(m->downtime_ns) * 1e3,
+	       seconds(settings->downtime_ns) * 1e3);
+	printf("  sent       %s in %u rounds: %llu pages, and %llu zero pages; %.2f GiB/s\n",
+	       format_bytes(m->bytes_sent, sent, sizeof(sent)), m->rounds,
+	       (unsigned long long)m->pages_sent, (unsigned long long)m->zero_pages,
+	       gib_per_s(r));
+	printf("  fence      %llu epochs drained, %s; drain p50 %.0f us, p99 %.0f us, max %.0f us\n",
+	       (unsigned long long)m->session.epochs, m->session.sealed ? "sealed" : "not sealed",
+	       drain_us(r, 500), drain_us(r, 990), (double)m->session.drain_ns.max / 1e3);
+	printf("  CPU        source %.2f s, destination %.2f s\n", r->cpu_source,
+	       r->cpu_destination);
+}
+
+static void print_summary(const struct settings *settings, const struct run_result *r, bool source)
+{
+	const struct via_session_stats *s = &r->migrate.session;
+	char memory[32];
+
+	printf("migration %s: %s of guest RAM over %s, %u multifd channels, control %s\n",
+	       via_outcome_name(r->migrate.outcome), format_bytes(r->memory, memory, sizeof(memory)),
+	       s->fabric[0] ? s->fabric : "(no fabric yet)", s->multifd,
+	       s->security[0] ? s->security : "not connected");
+	if (source && r->migrate.outcome == VIA_COMPLETED)
+		print_source_lines(settings, r);
+	if (settings->verbose && s->choice[0])
+		printf("  fabric     %s\n", s->choice);
+	if (r->verified)
+		printf("  verify     %llu pages: %llu missing, %llu stale, %llu torn\n",
+		       (unsigned long long)r->verify.pages, (unsigned long long)r->verify.missing,
+		       (unsigned long long)r->verify.stale, (unsigned long long)r->verify.torn);
+	if (source && r->migrate.outcome == VIA_ABORTED)
+		printf("  the guest runs on at the source\n");
+	if (source && r->migrate.outcome == VIA_PAUSED)
+		printf("  the guest is paused here and may run at the destination: look there first\n");
+}
+
+void report_print(const struct settings *settings, const struct run_result *r, bool source)
+{
+	if (r->error.code)
+		report_error(&r->error);
+	if (settings->json)
+		print_json(r);
+	else
+		print_summary(settings, r, source);
+	fflush(stdout);
+}

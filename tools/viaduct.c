@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * viaduct.c -- the program: one table of subcommands for dispatch and for help.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "tools/commands.h"
+#include "tools/run.h"
+
+static const struct command *const commands[] = {
+	&command_demo,
+	&command_receive,
+	&command_send,
+	&command_fabrics,
+};
+
+#define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static void print_help(FILE *out)
+{
+	fprintf(out, "usage: viaduct COMMAND [OPTION...]\n\n"
+		     "Live migration of virtual machines over RDMA and other fast fabrics.\n\n");
+	for (size_t i = 0; i < NCOMMANDS; i++)
+		fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+	fprintf(out, "\n`viaduct COMMAND --help` shows the options of a command.\n");
+}
+
+static const struct command *find(const char *name)
+{
+	for (size_t i = 0; i < NCOMMANDS; i++)
+		if (!strcmp(commands[i]->name, name))
+			return commands[i];
+	return NULL;
+}
+
+static void log_line(void *arg, const char *line)
+{
+	(void)arg;
+	fprintf(stderr, "debug: %s\n", line);
+}
+
+static int run(const struct command *command, int argc, char **argv)
+{
+	struct settings settings;
+	struct via_error err = {0};
+	int rc;
+
+	settings_init(&settings);
+	rc = options_parse(command, argc, argv, &settings, &err);
+	if (rc < 0) {
+		report_error(&err);
+		rc = EXIT_USAGE;
+	} else if (rc > 0) {
+		rc = EXIT_OK;
+	} else {
+		if (settings.verbose)
+			via_log_set(log_line, NULL);
+		rc = command->run(&settings);
+	}
+	settings_free(&settings);
+	return rc;
+}
+
+int main(int argc, char **argv)
+{
+	const struct command *command;
+
+	signal(SIGPIPE, SIG_IGN);
+	if (argc < 2) {
+		print_help(stderr);
+		return EXIT_USAGE;
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+		print_help(stdout);
+		return EXIT_OK;
+	}
+	if (!strcmp(argv[1], "--version")) {
+		printf("viaduct %s\n", VIA_VERSION);
+		return EXIT_OK;
+	}
+	command = find(argv[1]);
+	if (!command) {
+		struct via_error err = {0};
+
+		via_fail(&err, -EINVAL, "viaduct\nunknown command %s\nsee `viaduct --help`",
+			 argv[1]);
+		report_error(&err);
+		return EXIT_USAGE;
+	}
+	return run(command, argc - 1, argv + 1);
+}
