@@ -5,8 +5,12 @@
  *
  *   ofi[:PROVIDER][,tx-depth=N][,rx-depth=N]     ofi alone is ofi:tcp
  *
- * One fabric is one libfabric domain. Each endpoint has an address vector with one peer, a
- * completion queue, and an epoll descriptor that joins what can wake its owner.
+ * One fabric is one libfabric domain. Each endpoint of ours is two of the provider's: one for
+ * messages and one for writes, on one completion queue, with one epoll descriptor that joins
+ * what can wake the owner. The one for writes can be closed on its own, and that is how
+ * memory is revoked: closing a registration keeps new writes out, but a provider
+ * that has begun to receive one goes on (tcp does: the rest of a write of 1 MiB lands
+ * after fi_close() of its memory region). Without its endpoint nothing can.
  */
 #ifndef VIA_FABRICS_OFI_OFI_H
 #define VIA_FABRICS_OFI_OFI_H
@@ -42,7 +46,8 @@ struct ofi_fabric {
 	struct fid_domain *domain;
 	uint64_t mr_mode;
 	char provider[48];       /* as in the spec: "tcp" */
-	bool id_used[OFI_EPS_MAX];
+	struct ofi_ep *ep[OFI_EPS_MAX]; /* by via_ep.id; NULL: free */
+	uint64_t next_serial;
 };
 
 /*
@@ -54,6 +59,11 @@ struct ofi_mr {
 	unsigned access;         /* enum via_mr_access */
 	struct fid_mr *fid;      /* NULL: not needed, or by endpoint */
 	struct fid_mr **by_ep;   /* OFI_EPS_MAX slots by via_ep.id; NULL: fid serves all */
+	struct ofi_given {       /* endpoints whose peers were given a key */
+		unsigned id;
+		uint64_t serial; /* an id is used again, a serial is not */
+	} *given;
+	unsigned ngiven;
 };
 
 struct ofi_rkey {
@@ -66,22 +76,35 @@ struct ofi_rkey {
 /* One posted operation. The provider owns fi_context until the operation completes. */
 struct ofi_op {
 	struct fi_context2 fi_context;
-	struct ofi_op *next;     /* in a free list or in the queue of held sends */
+	struct ofi_op *next;     /* in a free list or in a queue of held ones */
 	enum via_comp_kind kind;
 	bool busy;               /* posted or held, not reported */
 	void *ctx;
-	uint64_t generation;     /* of a write; of a held send: the last one it must follow */
-	unsigned n;              /* pieces of a held send */
+	uint64_t generation;     /* of a write; of a send: the last one it must follow */
+	uint64_t key, addr;      /* of a write */
+	unsigned n;
 	struct via_sge sge[OFI_SGE_MAX];
+};
+
+/* Operations taken and not given to the provider yet, oldest first. */
+struct ofi_queue {
+	struct ofi_op *head, **tail;
 };
 
 struct ofi_ep {
 	struct via_ep base;
-	struct fid_ep *ep;
+	uint64_t serial;
+	struct fid_ep *msg;
+	struct fid_ep *rma;      /* NULL: revoked (or the endpoint is dead) */
 	struct fid_av *av;
 	struct fid_cq *cq;
-	fi_addr_t peer;
-	bool connected;
+	fi_addr_t msg_peer, rma_peer;
+
+	/*
+	 * Taken by the owner while it is inside the provider, and by whoever revokes memory. The
+	 * owner only tries: who finds it taken comes back later.
+	 */
+	_Atomic bool inside;
 
 	/* what the owner sleeps on */
 	int epoll_fd;
@@ -97,10 +120,11 @@ struct ofi_ep {
 	struct ofi_op *free_tx, *free_rx;
 
 	/*
-	 * Sends that must follow writes wait here, and every later send behind them. Writes
-	 * are counted by generation: a new one begins with each held send.
+	 * Writes wait while the provider has no room; sends also while they must follow writes.
+	 * Writes are counted by generation, held ones too: a new one begins with each send
+	 * that must follow them.
 	 */
-	struct ofi_op *held, **held_tail;
+	struct ofi_queue held_writes, held_sends;
 	uint64_t generation, oldest_generation;
 	unsigned *in_generation; /* writes outstanding, by generation modulo ngenerations */
 	unsigned ngenerations;
@@ -134,7 +158,6 @@ int ofi_rkey_unpack(struct via_ep *ep, const void *buf, size_t len, uint64_t reg
 void ofi_rkey_free(struct via_rkey *rkey);
 /* The descriptor that a post on @ep needs for @mr; may be NULL. 0 or a negated code. */
 int ofi_mr_desc(const struct via_mr *mr, struct ofi_ep *ep, void **desc);
-/* @ep goes away: so do the registrations bound to it. */
 size_t ofi_rkey_max(const struct fi_info *info);
 
 /* -- ofi_ep.c -- */
@@ -145,8 +168,13 @@ int ofi_ep_connect(struct via_ep *ep, const void *addr, size_t addr_len, const u
 		   const struct via_wait *wait, struct via_error *err);
 void ofi_ep_close(struct via_ep *ep);
 void ofi_ep_abort(struct via_ep *ep);
-/* The provider's part of @ep is closed: from here on no buffer is touched. Idempotent. */
+/* The provider's part of @ep is closed: from here on no buffer is touched. Idempotent. Owner's. */
 void ofi_ep_kill(struct ofi_ep *ep, int reason);
+/* Close the part that takes the peer's writes. Any thread that does set-up. */
+void ofi_ep_revoke(struct ofi_ep *ep);
+/* Try to enter the provider on behalf of @ep; leave when true. */
+bool ofi_ep_enter(struct ofi_ep *ep);
+void ofi_ep_leave(struct ofi_ep *ep);
 
 /* -- ofi_data.c -- */
 int ofi_post_write(struct via_ep *ep, const struct via_sge *sge, unsigned n,

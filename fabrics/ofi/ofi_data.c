@@ -88,52 +88,28 @@ static void retire_generations(struct ofi_ep *ep)
 		ep->oldest_generation++;
 }
 
-static bool writes_outstanding(struct ofi_ep *ep)
+static int write_now(struct ofi_ep *ep, struct ofi_op *op)
 {
-	retire_generations(ep);
-	return ep->oldest_generation < ep->generation || *writes_of(ep, ep->generation);
-}
-
-int ofi_post_write(struct via_ep *base, const struct via_sge *sge, unsigned n,
-		   const struct via_rkey *rkey, uint64_t off, void *ctx, unsigned flags)
-{
-	struct ofi_ep *ep = (struct ofi_ep *)base;
-	const struct ofi_rkey *key = (const struct ofi_rkey *)rkey;
 	struct iovec iov[OFI_SGE_MAX];
 	void *desc[OFI_SGE_MAX];
-	ssize_t len = take_pieces(ep, sge, n, iov, desc);
-	int rc = check_alive(ep);
-	struct ofi_op *op;
+	ssize_t len = take_pieces(ep, op->sge, op->n, iov, desc);
 
-	(void)flags;
-	if (rc || len < 0)
-		return rc ? rc : (int)len;
-	if ((size_t)len > base->fab->caps.write_len_max)
-		return -EMSGSIZE;
-	if (off > rkey->len || (uint64_t)len > rkey->len - off)
-		return -ERANGE;
-	op = take_op(&ep->free_tx, VIA_COMP_WRITE, ctx);
-	if (!op)
-		return -EAGAIN;
-	rc = (int)fi_writemsg(ep->ep,
-			      &(struct fi_msg_rma){
-				      .msg_iov = iov,
-				      .desc = desc,
-				      .iov_count = n,
-				      .addr = ep->peer,
-				      .rma_iov = &(struct fi_rma_iov){.addr = key->addr + off,
-								      .len = (size_t)len,
-								      .key = key->key},
-				      .rma_iov_count = 1,
-				      .context = &op->fi_context},
-			      FI_COMPLETION | FI_DELIVERY_COMPLETE);
-	if (rc) {
-		free_op(ep, op);
-		return rc == -FI_EAGAIN ? -EAGAIN : ofi_code(rc);
-	}
-	op->generation = ep->generation;
-	++*writes_of(ep, op->generation);
-	return 0;
+	if (len < 0)
+		return (int)len;
+	if (!ep->rma)
+		return -ECONNRESET;
+	return (int)fi_writemsg(ep->rma,
+				&(struct fi_msg_rma){
+					.msg_iov = iov,
+					.desc = desc,
+					.iov_count = op->n,
+					.addr = ep->rma_peer,
+					.rma_iov = &(struct fi_rma_iov){.addr = op->addr,
+									.len = (size_t)len,
+									.key = op->key},
+					.rma_iov_count = 1,
+					.context = &op->fi_context},
+				FI_COMPLETION | FI_DELIVERY_COMPLETE);
 }
 
 static int send_now(struct ofi_ep *ep, struct ofi_op *op)
@@ -141,81 +117,142 @@ static int send_now(struct ofi_ep *ep, struct ofi_op *op)
 	struct iovec iov[OFI_SGE_MAX];
 	void *desc[OFI_SGE_MAX];
 	ssize_t len = take_pieces(ep, op->sge, op->n, iov, desc);
-	int rc;
 
 	if (len < 0)
 		return (int)len;
-	rc = (int)fi_sendmsg(ep->ep,
-			     &(struct fi_msg){.msg_iov = iov,
-					      .desc = desc,
-					      .iov_count = op->n,
-					      .addr = ep->peer,
-					      .context = &op->fi_context},
-			     FI_COMPLETION);
-	return rc == -FI_EAGAIN ? -EAGAIN : rc ? ofi_code(rc) : 0;
+	return (int)fi_sendmsg(ep->msg,
+			       &(struct fi_msg){.msg_iov = iov,
+						.desc = desc,
+						.iov_count = op->n,
+						.addr = ep->msg_peer,
+						.context = &op->fi_context},
+			       FI_COMPLETION);
 }
 
-static void hold(struct ofi_ep *ep, struct ofi_op *op, bool after_writes)
+static bool may_write(struct ofi_ep *ep)
 {
-	/* Generation 0 has no writes: such a send only follows the sends before it. */
-	op->generation = after_writes ? ep->generation++ : 0;
-	op->next = NULL;
-	*ep->held_tail = op;
-	ep->held_tail = &op->next;
+	return ep->held_writes.head != NULL;
 }
 
-static bool may_release(struct ofi_ep *ep)
+static bool may_send(struct ofi_ep *ep)
 {
 	retire_generations(ep);
-	return ep->held && ep->held->generation < ep->oldest_generation;
+	return ep->held_sends.head && ep->held_sends.head->generation < ep->oldest_generation;
 }
 
-/* Send what no longer has to wait. 0 or the failure of a post. */
-static int release_held(struct ofi_ep *ep)
+/* Give the provider what it takes of @queue while @may says so. 0 or the failure of a post. */
+static int release(struct ofi_ep *ep, struct ofi_queue *queue, bool (*may)(struct ofi_ep *ep),
+		   int (*post_now)(struct ofi_ep *ep, struct ofi_op *op))
 {
-	while (may_release(ep)) {
-		struct ofi_op *op = ep->held, *next = op->next;
-		int rc = send_now(ep, op);
+	while (may(ep)) {
+		struct ofi_op *op = queue->head, *next = op->next;
+		int rc = post_now(ep, op);
 
 		if (rc)
-			return rc == -EAGAIN ? 0 : rc;
-		ep->held = next;
+			return rc == -FI_EAGAIN ? 0 : ofi_code(rc);
+		queue->head = next;
 		if (!next)
-			ep->held_tail = &ep->held;
+			queue->tail = &queue->head;
 	}
 	return 0;
+}
+
+static int release_writes(struct ofi_ep *ep)
+{
+	return release(ep, &ep->held_writes, may_write, write_now);
+}
+
+static int release_sends(struct ofi_ep *ep)
+{
+	return release(ep, &ep->held_sends, may_send, send_now);
+}
+
+static void hold(struct ofi_queue *queue, struct ofi_op *op)
+{
+	op->next = NULL;
+	*queue->tail = op;
+	queue->tail = &op->next;
+}
+
+/* Take an operation with its pieces. *op is NULL when the queue is full. */
+static int take_tx(struct ofi_ep *ep, enum via_comp_kind kind, const struct via_sge *sge,
+		   unsigned n, size_t max, void *ctx, size_t *len, struct ofi_op **op)
+{
+	int rc = check_alive(ep);
+
+	if (rc)
+		return rc;
+	if (n == 0 || n > ep->base.fab->caps.sge_max)
+		return -EINVAL;
+	*len = 0;
+	for (unsigned i = 0; i < n; i++)
+		*len += sge[i].len;
+	if (*len > max)
+		return -EMSGSIZE;
+	*op = take_op(&ep->free_tx, kind, ctx);
+	if (!*op)
+		return -EAGAIN;
+	memcpy((*op)->sge, sge, n * sizeof(*sge));
+	(*op)->n = n;
+	return 0;
+}
+
+/*
+ * The provider refused an operation that was taken already: the endpoint is dead, and the
+ * operation's completion tells. The post itself has succeeded.
+ */
+static int fail_post(struct ofi_ep *ep, int code)
+{
+	ofi_ep_kill(ep, code == -ECANCELED ? -ECONNRESET : code);
+	return 0;
+}
+
+int ofi_post_write(struct via_ep *base, const struct via_sge *sge, unsigned n,
+		   const struct via_rkey *rkey, uint64_t off, void *ctx, unsigned flags)
+{
+	struct ofi_ep *ep = (struct ofi_ep *)base;
+	const struct ofi_rkey *key = (const struct ofi_rkey *)rkey;
+	struct ofi_op *op;
+	size_t len;
+	int rc = take_tx(ep, VIA_COMP_WRITE, sge, n, base->fab->caps.write_len_max, ctx, &len, &op);
+
+	(void)flags;
+	if (rc)
+		return rc;
+	if (off > rkey->len || len > rkey->len - off) {
+		free_op(ep, op);
+		return -ERANGE;
+	}
+	op->key = key->key;
+	op->addr = key->addr + off;
+	op->generation = ep->generation;
+	++*writes_of(ep, op->generation);
+	hold(&ep->held_writes, op);
+	if (!ofi_ep_enter(ep))
+		return 0; /* the next poll gives it to the provider */
+	rc = release_writes(ep);
+	ofi_ep_leave(ep);
+	return rc ? fail_post(ep, rc) : 0;
 }
 
 int ofi_post_send(struct via_ep *base, const struct via_sge *sge, unsigned n, void *ctx,
 		  unsigned flags)
 {
 	struct ofi_ep *ep = (struct ofi_ep *)base;
-	bool after_writes = flags & VIA_AFTER_WRITES;
 	struct ofi_op *op;
-	size_t len = 0;
-	int rc = check_alive(ep);
+	size_t len;
+	int rc = take_tx(ep, VIA_COMP_SEND, sge, n, base->fab->caps.msg_len_max, ctx, &len, &op);
 
 	if (rc)
 		return rc;
-	if (n == 0 || n > base->fab->caps.sge_max)
-		return -EINVAL;
-	for (unsigned i = 0; i < n; i++)
-		len += sge[i].len;
-	if (len > base->fab->caps.msg_len_max)
-		return -EMSGSIZE;
-	op = take_op(&ep->free_tx, VIA_COMP_SEND, ctx);
-	if (!op)
-		return -EAGAIN;
-	memcpy(op->sge, sge, n * sizeof(*sge));
-	op->n = n;
-	if (ep->held || (after_writes && writes_outstanding(ep))) {
-		hold(ep, op, after_writes);
+	/* Generation 0 has no writes: such a send only follows the sends before it. */
+	op->generation = flags & VIA_AFTER_WRITES ? ep->generation++ : 0;
+	hold(&ep->held_sends, op);
+	if (!ofi_ep_enter(ep))
 		return 0;
-	}
-	rc = send_now(ep, op);
-	if (rc)
-		free_op(ep, op);
-	return rc;
+	rc = release_sends(ep);
+	ofi_ep_leave(ep);
+	return rc ? fail_post(ep, rc) : 0;
 }
 
 int ofi_post_recv(struct via_ep *base, const struct via_sge *sge, void *ctx)
@@ -232,11 +269,11 @@ int ofi_post_recv(struct via_ep *base, const struct via_sge *sge, void *ctx)
 	op = take_op(&ep->free_rx, VIA_COMP_RECV, ctx);
 	if (!op)
 		return -EAGAIN;
-	rc = (int)fi_recvmsg(ep->ep,
+	rc = (int)fi_recvmsg(ep->msg,
 			     &(struct fi_msg){.msg_iov = &iov,
 					      .desc = &desc,
 					      .iov_count = 1,
-					      .addr = ep->peer,
+					      .addr = ep->msg_peer,
 					      .context = &op->fi_context},
 			     FI_COMPLETION);
 	if (rc)
@@ -279,7 +316,15 @@ static int write_status(int err)
 	return ofi_code(-err);
 }
 
-/* The queue has an error: report that operation; the endpoint dies of it. */
+/* Of the provider's own accord: it dropped the operation because its connection went. */
+static int error_status(const struct ofi_op *op, int err)
+{
+	int status = op->kind == VIA_COMP_WRITE ? write_status(err) : ofi_code(-err);
+
+	return status == -ECANCELED ? -ECONNRESET : status;
+}
+
+/* The queue has an error: report that operation. */
 static int take_error(struct ofi_ep *ep, struct via_comp *comp)
 {
 	struct fi_cq_err_entry e = {0};
@@ -291,12 +336,9 @@ static int take_error(struct ofi_ep *ep, struct via_comp *comp)
 	if (n > 0 && e.op_context) {
 		struct ofi_op *op = op_of(e.op_context);
 
-		reported = finish(ep, op, 0,
-				  op->kind == VIA_COMP_WRITE ? write_status(e.err)
-							     : ofi_code(-e.err),
+		reported = finish(ep, op, 0, error_status(op, e.err),
 				  e.prov_errno ? e.prov_errno : e.err, comp);
 	}
-	ofi_ep_kill(ep, -ECONNRESET);
 	return reported;
 }
 
@@ -327,33 +369,46 @@ static int take_entries(struct ofi_ep *ep, const struct fi_cq_msg_entry *entry, 
 	return reported;
 }
 
+/* Inside the provider: completions, and what may follow them. *reason: what the endpoint dies of. */
+static int progress(struct ofi_ep *ep, struct via_comp *comp, unsigned max, int *reason)
+{
+	struct fi_cq_msg_entry entry[READ_MAX];
+	ssize_t n = fi_cq_read(ep->cq, entry, max < READ_MAX ? max : READ_MAX);
+	int reported = 0;
+
+	if (n == -FI_EAVAIL) {
+		reported = take_error(ep, comp);
+		*reason = -ECONNRESET;
+	} else if (n > 0) {
+		reported = take_entries(ep, entry, n, comp);
+	} else if (n != -FI_EAGAIN && n != 0) {
+		*reason = ofi_code((long)n);
+	}
+	if (n > 0)
+		ep->timer_ns = 0;
+	if (!*reason)
+		*reason = release_writes(ep);
+	if (!*reason)
+		*reason = release_sends(ep);
+	return reported;
+}
+
 int ofi_poll(struct via_ep *base, struct via_comp *comp, unsigned max)
 {
 	struct ofi_ep *ep = (struct ofi_ep *)base;
-	struct fi_cq_msg_entry entry[READ_MAX];
-	ssize_t n;
-	int reported;
+	int reported, reason = 0;
 
 	if (atomic_load_explicit(&ep->aborted, memory_order_relaxed) && !ep->reason)
 		ofi_ep_kill(ep, -ECANCELED);
 	if (ep->reason)
 		return flush(ep, comp, max);
-	if (!max)
-		return 0;
-	n = fi_cq_read(ep->cq, entry, max < READ_MAX ? max : READ_MAX);
-	if (n == -FI_EAVAIL) {
-		reported = take_error(ep, comp);
-	} else if (n == -FI_EAGAIN || n >= 0) {
-		reported = n > 0 ? take_entries(ep, entry, n, comp) : 0;
-	} else {
-		ofi_ep_kill(ep, ofi_code((long)n));
-		reported = 0;
-	}
-	if (n != -FI_EAGAIN)
-		ep->timer_ns = 0;
-	if (!ep->reason && release_held(ep))
-		ofi_ep_kill(ep, -ECONNRESET);
-	return reported || !ep->reason ? reported : flush(ep, comp, max);
+	if (!max || !ofi_ep_enter(ep))
+		return 0; /* memory is being revoked: that takes microseconds */
+	reported = progress(ep, comp, max, &reason);
+	ofi_ep_leave(ep);
+	if (reason)
+		ofi_ep_kill(ep, reason == -ECANCELED ? -ECONNRESET : reason);
+	return reported || !reason ? reported : flush(ep, comp, max);
 }
 
 static int set_timer(struct ofi_ep *ep)
@@ -367,26 +422,31 @@ static int set_timer(struct ofi_ep *ep)
 	return timerfd_settime(ep->timer_fd, 0, &t, NULL) ? -EIO : 0;
 }
 
+/* May the owner sleep on the provider's descriptor? 0, -EAGAIN or a failure. */
+static int try_wait(struct ofi_ep *ep)
+{
+	const struct ofi_fabric *fab = (const struct ofi_fabric *)ep->base.fab;
+	struct fid *fids[] = {&ep->cq->fid};
+	int rc;
+
+	if (!ofi_ep_enter(ep))
+		return -EAGAIN;
+	rc = fi_trywait(fab->fabric, fids, 1);
+	ofi_ep_leave(ep);
+	return rc == -FI_EAGAIN ? -EAGAIN : rc ? ofi_code(rc) : 0;
+}
+
 int ofi_arm(struct via_ep *base, int *fd)
 {
 	struct ofi_ep *ep = (struct ofi_ep *)base;
-	const struct ofi_fabric *fab = (const struct ofi_fabric *)base->fab;
-	int rc = 0;
+	int rc;
 
-	if (ep->reason || atomic_load(&ep->aborted) || may_release(ep)) {
-		*fd = ep->epoll_fd;
+	*fd = ep->epoll_fd;
+	if (ep->reason || atomic_load(&ep->aborted) || may_send(ep))
 		return -EAGAIN;
-	}
-	if (ep->timer_fd >= 0) {
-		rc = set_timer(ep);
-	} else {
-		struct fid *fids[] = {&ep->cq->fid};
-
-		rc = fi_trywait(fab->fabric, fids, 1);
-		if (rc)
-			rc = rc == -FI_EAGAIN ? -EAGAIN : ofi_code(rc);
-	}
-	if (!rc)
-		*fd = ep->epoll_fd;
-	return rc;
+	if (ep->timer_fd >= 0)
+		return set_timer(ep);
+	rc = try_wait(ep);
+	/* No event tells that the provider has room again for a write it refused. */
+	return rc ? rc : may_write(ep) ? -EAGAIN : 0;
 }

@@ -6,11 +6,13 @@
  * side sends the nonce and takes what comes from the peer's address alone (directed
  * receives). Both are through when both have the other's, and the nonces are the same.
  *
- * An address, big-endian: "OFI1", u8 length and the provider's name, u16 length and its address.
+ * An address, big-endian: "OFI1", u8 length and the provider's name, then for messages and for
+ * writes: u16 length and the provider's address.
  */
 #include "fabrics/ofi/ofi.h"
 
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,12 +38,13 @@ static int fail_ep(const struct via_fabric *base, const char *call, int code, co
 
 /* -- open ------------------------------------------------------------------------ */
 
-static int take_id(struct ofi_fabric *fab, unsigned *id)
+static int take_id(struct ofi_fabric *fab, struct ofi_ep *ep)
 {
 	for (unsigned i = 0; i < OFI_EPS_MAX; i++)
-		if (!fab->id_used[i]) {
-			fab->id_used[i] = true;
-			*id = i;
+		if (!fab->ep[i]) {
+			fab->ep[i] = ep;
+			ep->base.id = i;
+			ep->serial = ++fab->next_serial;
 			return 0;
 		}
 	return -ENOBUFS;
@@ -63,7 +66,8 @@ static int make_ops(struct ofi_ep *ep)
 		ep->ops[i].next = *list;
 		*list = &ep->ops[i];
 	}
-	ep->held_tail = &ep->held;
+	ep->held_writes.tail = &ep->held_writes.head;
+	ep->held_sends.tail = &ep->held_sends.head;
 	ep->generation = ep->oldest_generation = 1;
 	return 0;
 }
@@ -97,9 +101,28 @@ static int open_cq(struct ofi_fabric *fab, struct ofi_ep *ep)
 	return ep->timer_fd < 0 ? -errno : watch(ep, ep->timer_fd);
 }
 
-static int open_ep(struct ofi_fabric *fab, struct ofi_ep *ep, const char **call)
+static int open_one(struct ofi_fabric *fab, struct ofi_ep *ep, struct fid_ep **one,
+		    const char **call)
 {
-	struct fi_av_attr av = {.type = FI_AV_TABLE, .count = 1};
+	int rc;
+
+	*call = "fi_endpoint";
+	rc = fi_endpoint(fab->domain, fab->info, one, NULL);
+	if (rc)
+		return rc;
+	*call = "fi_ep_bind";
+	rc = fi_ep_bind(*one, &ep->av->fid, 0);
+	if (!rc)
+		rc = fi_ep_bind(*one, &ep->cq->fid, FI_TRANSMIT | FI_RECV);
+	if (rc)
+		return rc;
+	*call = "fi_enable";
+	return fi_enable(*one);
+}
+
+static int open_both(struct ofi_fabric *fab, struct ofi_ep *ep, const char **call)
+{
+	struct fi_av_attr av = {.type = FI_AV_TABLE, .count = 2};
 	int rc;
 
 	*call = "fi_cq_open";
@@ -108,20 +131,9 @@ static int open_ep(struct ofi_fabric *fab, struct ofi_ep *ep, const char **call)
 		return rc;
 	*call = "fi_av_open";
 	rc = fi_av_open(fab->domain, &av, &ep->av, NULL);
-	if (rc)
-		return rc;
-	*call = "fi_endpoint";
-	rc = fi_endpoint(fab->domain, fab->info, &ep->ep, NULL);
-	if (rc)
-		return rc;
-	*call = "fi_ep_bind";
-	rc = fi_ep_bind(ep->ep, &ep->av->fid, 0);
 	if (!rc)
-		rc = fi_ep_bind(ep->ep, &ep->cq->fid, FI_TRANSMIT | FI_RECV);
-	if (rc)
-		return rc;
-	*call = "fi_enable";
-	return fi_enable(ep->ep);
+		rc = open_one(fab, ep, &ep->msg, call);
+	return rc ? rc : open_one(fab, ep, &ep->rma, call);
 }
 
 int ofi_ep_open(struct via_fabric *base, enum via_ep_side side, struct via_ep **out,
@@ -144,14 +156,14 @@ int ofi_ep_open(struct via_fabric *base, enum via_ep_side side, struct via_ep **
 		rc = fail_ep(base, "eventfd", via_err_from_errno(errno), strerror(errno), err);
 		goto fail;
 	}
-	rc = take_id(fab, &ep->base.id);
+	rc = take_id(fab, ep);
 	if (!rc)
 		rc = make_ops(ep);
 	if (rc) {
 		fail_ep(base, "make its tables", rc, via_err_text(rc), err);
 		goto fail;
 	}
-	rc = open_ep(fab, ep, &call);
+	rc = open_both(fab, ep, &call);
 	if (!rc)
 		rc = base->ops->mr_reg(base, ep->hello, sizeof(ep->hello), VIA_MR_LOCAL,
 				       &ep->hello_mr, NULL);
@@ -166,56 +178,82 @@ fail:
 	return rc;
 }
 
+static int put_name(struct via_wire *w, struct fid_ep *one)
+{
+	uint8_t addr[OFI_ADDR_MAX];
+	size_t len = sizeof(addr);
+	int rc = one ? fi_getname(&one->fid, addr, &len) : -FI_EINVAL;
+
+	if (rc)
+		return ofi_code(rc);
+	via_wire_put_u16(w, (uint16_t)len);
+	via_wire_put_bytes(w, addr, len);
+	return 0;
+}
+
 ssize_t ofi_ep_address(const struct via_ep *base, void *buf, size_t cap)
 {
 	const struct ofi_ep *ep = (const struct ofi_ep *)base;
 	const struct ofi_fabric *fab = (const struct ofi_fabric *)base->fab;
 	struct via_wire w = via_wire_writer(buf, cap);
-	uint8_t addr[OFI_ADDR_MAX];
-	size_t len = sizeof(addr);
-	int rc = ep->ep ? fi_getname(&ep->ep->fid, addr, &len) : -FI_EINVAL;
+	int rc;
 
-	if (rc)
-		return ofi_code(rc);
 	via_wire_put_bytes(&w, magic, sizeof(magic));
 	via_wire_put_u8(&w, (uint8_t)strlen(fab->provider));
 	via_wire_put_bytes(&w, fab->provider, strlen(fab->provider));
-	via_wire_put_u16(&w, (uint16_t)len);
-	via_wire_put_bytes(&w, addr, len);
-	rc = via_wire_status(&w);
+	rc = put_name(&w, ep->msg);
+	if (!rc)
+		rc = put_name(&w, ep->rma);
+	if (!rc)
+		rc = via_wire_status(&w);
 	return rc ? rc : (ssize_t)w.pos;
 }
 
 /* -- connect ----------------------------------------------------------------------- */
 
 /*
- * The provider's own address within @buf. Its length must be that of ours: providers
- * trust what fi_av_insert() is given.
+ * The next address in @w, for a peer of @one; NULL when it is none. Its form must be that of
+ * our own, because providers trust what fi_av_insert() is given; and it must not be our own.
  */
-static const uint8_t *take_address(const struct ofi_ep *ep, const void *buf, size_t len)
+static const uint8_t *take_name(const struct ofi_ep *ep, struct fid_ep *one, struct via_wire *w)
 {
 	const struct ofi_fabric *fab = (const struct ofi_fabric *)ep->base.fab;
+	size_t len = via_wire_get_u16(w), own_len = OFI_ADDR_MAX;
+	const uint8_t *addr = via_wire_get_view(w, len);
+	uint8_t own[OFI_ADDR_MAX];
+
+	if (!addr || len < 2 || len > sizeof(own) || fi_getname(&one->fid, own, &own_len))
+		return NULL;
+	if (len == own_len && !memcmp(addr, own, len))
+		return NULL;
+	if (fab->info->addr_format == FI_ADDR_STR)
+		return memchr(addr, 0, len) == addr + len - 1 ? addr : NULL;
+	/* Of one size and, as socket addresses, of one family. */
+	return len == own_len && !memcmp(addr, own, 2) ? addr : NULL;
+}
+
+/* Take the peer's addresses out of @buf into the address vector. */
+static int insert_peer(struct ofi_ep *ep, const void *buf, size_t len)
+{
+	const struct ofi_fabric *fab = (const struct ofi_fabric *)ep->base.fab;
+	size_t own_len = strlen(fab->provider);
 	struct via_wire w = via_wire_reader(buf, len);
 	const uint8_t *m = via_wire_get_view(&w, sizeof(magic));
-	size_t name_len = via_wire_get_u8(&w), addr_len, own_len = OFI_ADDR_MAX;
-	const uint8_t *name = via_wire_get_view(&w, name_len), *addr;
-	uint8_t own[OFI_ADDR_MAX];
-	bool text = fab->info->addr_format == FI_ADDR_STR;
+	size_t name_len = via_wire_get_u8(&w);
+	const uint8_t *name = via_wire_get_view(&w, name_len);
+	const uint8_t *msg, *rma;
 
-	addr_len = via_wire_get_u16(&w);
-	addr = via_wire_get_view(&w, addr_len);
-	if (via_wire_finish(&w) || memcmp(m, magic, sizeof(magic)) != 0 ||
-	    name_len != strlen(fab->provider) || memcmp(name, fab->provider, name_len) != 0)
-		return NULL;
-	if (fi_getname(&ep->ep->fid, own, &own_len))
-		return NULL;
-	if (text)
-		return addr_len > 0 && addr_len <= OFI_ADDR_MAX && !addr[addr_len - 1] &&
-				       strlen((const char *)addr) == addr_len - 1
-			       ? addr
-			       : NULL;
-	/* Of one size and, for socket addresses, of one family. */
-	return addr_len == own_len && addr_len >= 2 && !memcmp(addr, own, 2) ? addr : NULL;
+	if (!m || memcmp(m, magic, sizeof(magic)) != 0 || !name || name_len != own_len ||
+	    memcmp(name, fab->provider, own_len) != 0)
+		return -EPROTO;
+	msg = take_name(ep, ep->msg, &w);
+	rma = take_name(ep, ep->rma, &w);
+	if (via_wire_finish(&w) || !msg || !rma)
+		return -EPROTO;
+	if (fi_av_insert(ep->av, msg, 1, &ep->msg_peer, 0, NULL) != 1 ||
+	    fi_av_insert(ep->av, rma, 1, &ep->rma_peer, 0, NULL) != 1)
+		return -EPROTO;
+	return 0;
 }
 
 static bool same_nonce(const uint8_t *a, const uint8_t *b)
@@ -303,11 +341,10 @@ int ofi_ep_connect(struct via_ep *base, const void *addr, size_t addr_len,
 		   const uint8_t nonce[16], const struct via_wait *wait, struct via_error *err)
 {
 	struct ofi_ep *ep = (struct ofi_ep *)base;
-	const uint8_t *theirs = ep->ep ? take_address(ep, addr, addr_len) : NULL;
-	int rc;
+	int rc = ep->msg && ep->rma ? insert_peer(ep, addr, addr_len) : -EPROTO;
 
-	if (!theirs || fi_av_insert(ep->av, theirs, 1, &ep->peer, 0, NULL) != 1)
-		return via_fail(err, -EPROTO,
+	if (rc)
+		return via_fail(err, rc,
 				"connect a channel over ofi:%s\n"
 				"the peer's address of %zu bytes is not one of this fabric\n"
 				"give both sides the same --fabric",
@@ -318,10 +355,8 @@ int ofi_ep_connect(struct via_ep *base, const void *addr, size_t addr_len,
 		rc = -EACCES;
 	explicit_bzero(ep->hello[0], OFI_NONCE_LEN);
 	explicit_bzero(ep->hello[1], OFI_NONCE_LEN);
-	if (!rc) {
-		ep->connected = true;
+	if (!rc)
 		return 0;
-	}
 	ofi_ep_kill(ep, rc);
 	return fail_connect(ep, rc, err);
 }
@@ -336,13 +371,34 @@ void ofi_ep_abort(struct via_ep *base)
 	eventfd_write(ep->abort_fd, 1);
 }
 
+bool ofi_ep_enter(struct ofi_ep *ep)
+{
+	return !atomic_exchange_explicit(&ep->inside, true, memory_order_acquire);
+}
+
+void ofi_ep_leave(struct ofi_ep *ep)
+{
+	atomic_store_explicit(&ep->inside, false, memory_order_release);
+}
+
+void ofi_ep_revoke(struct ofi_ep *ep)
+{
+	while (!ofi_ep_enter(ep)) /* the owner leaves at the end of its poll or post */
+		sched_yield();
+	if (ep->rma)
+		fi_close(&ep->rma->fid);
+	ep->rma = NULL;
+	ofi_ep_leave(ep);
+}
+
 void ofi_ep_kill(struct ofi_ep *ep, int reason)
 {
+	ofi_ep_revoke(ep);
 	if (!ep->reason)
 		ep->reason = reason;
-	if (ep->ep)
-		fi_close(&ep->ep->fid);
-	ep->ep = NULL;
+	if (ep->msg)
+		fi_close(&ep->msg->fid);
+	ep->msg = NULL;
 	if (ep->cq)
 		fi_close(&ep->cq->fid);
 	ep->cq = NULL;
@@ -363,7 +419,7 @@ void ofi_ep_close(struct via_ep *base)
 	ofi_ep_kill(ep, -ECANCELED);
 	ofi_mr_dereg(ep->hello_mr);
 	if (base->id < OFI_EPS_MAX)
-		fab->id_used[base->id] = false;
+		fab->ep[base->id] = NULL;
 	if (ep->timer_fd >= 0)
 		close(ep->timer_fd);
 	if (ep->abort_fd >= 0)

@@ -4,7 +4,8 @@
  *
  * Memory is registered with the least access: local memory only where the provider wants that
  * at all, guest memory for remote writes and nothing else. Where the application chooses
- * keys they are random 64-bit numbers, so that one cannot be guessed from another.
+ * keys they are random 64-bit numbers, so that one cannot be guessed from another. Who was given a key
+ * is written down: when the memory is given up, those endpoints take no more writes.
  *
  * A packed key, big-endian: u8 version (1), u8 flags (bit 0: raw), u64 address of byte 0 (0
  * where the provider counts from the region's start), then u64 key, or u16 length and raw key.
@@ -53,7 +54,7 @@ static int register_with(struct ofi_fabric *fab, const struct ofi_mr *mr, struct
 	} while (rc == -FI_ENOKEY && ++tries < KEY_TRIES); /* taken: choose another */
 	if (rc || !ep)
 		return rc;
-	rc = fi_mr_bind(*fid, &ep->ep->fid, 0);
+	rc = fi_mr_bind(*fid, mr->access & VIA_MR_REMOTE_WRITE ? &ep->rma->fid : &ep->msg->fid, 0);
 	if (!rc)
 		rc = fi_mr_enable(*fid);
 	if (rc)
@@ -90,18 +91,48 @@ int ofi_mr_reg(struct via_fabric *base, void *addr, size_t len, unsigned access,
 	return 0;
 }
 
+/* The endpoints whose peers hold a key take no write from here on. */
+static void revoke_given(const struct ofi_mr *mr)
+{
+	const struct ofi_fabric *fab = (const struct ofi_fabric *)mr->base.fab;
+
+	for (unsigned i = 0; i < mr->ngiven; i++) {
+		struct ofi_ep *ep = fab->ep[mr->given[i].id];
+
+		if (ep && ep->serial == mr->given[i].serial)
+			ofi_ep_revoke(ep);
+	}
+}
+
+static int note_given(struct ofi_mr *mr, const struct ofi_ep *ep)
+{
+	struct ofi_given *given;
+
+	for (unsigned i = 0; i < mr->ngiven; i++)
+		if (mr->given[i].serial == ep->serial)
+			return 0;
+	given = realloc(mr->given, (mr->ngiven + 1) * sizeof(*given));
+	if (!given)
+		return -ENOMEM;
+	mr->given = given;
+	mr->given[mr->ngiven++] = (struct ofi_given){.id = ep->base.id, .serial = ep->serial};
+	return 0;
+}
+
 void ofi_mr_dereg(struct via_mr *base)
 {
 	struct ofi_mr *mr = (struct ofi_mr *)base;
 
 	if (!mr)
 		return;
+	revoke_given(mr);
 	if (mr->fid)
 		fi_close(&mr->fid->fid);
 	for (unsigned i = 0; mr->by_ep && i < OFI_EPS_MAX; i++)
 		if (mr->by_ep[i])
 			fi_close(&mr->by_ep[i]->fid);
 	free(mr->by_ep);
+	free(mr->given);
 	free(mr);
 }
 
@@ -158,7 +189,7 @@ static int put_raw(struct via_wire *w, struct fid_mr *fid)
 
 ssize_t ofi_rkey_pack(const struct via_mr *base, struct via_ep *ep, void *buf, size_t cap)
 {
-	const struct ofi_mr *mr = (const struct ofi_mr *)base;
+	struct ofi_mr *mr = (struct ofi_mr *)(uintptr_t)base; /* const to its user, not to us */
 	const struct ofi_fabric *fab = (const struct ofi_fabric *)base->fab;
 	bool raw = fab->mr_mode & FI_MR_RAW;
 	struct via_wire w = via_wire_writer(buf, cap);
@@ -167,8 +198,11 @@ ssize_t ofi_rkey_pack(const struct via_mr *base, struct via_ep *ep, void *buf, s
 
 	if (rc)
 		return rc;
-	if (!fid)
-		return -EINVAL; /* registered without remote access */
+	if (!fid || !(mr->access & VIA_MR_REMOTE_WRITE))
+		return -EINVAL;
+	rc = note_given(mr, (struct ofi_ep *)ep);
+	if (rc)
+		return rc;
 	via_wire_put_u8(&w, KEY_VERSION);
 	via_wire_put_u8(&w, raw ? KEY_RAW : 0);
 	if (raw) {
