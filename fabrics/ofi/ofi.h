@@ -45,6 +45,7 @@ struct ofi_fabric {
 	struct fid_fabric *fabric;
 	struct fid_domain *domain;
 	uint64_t mr_mode;
+	bool has_fd;             /* completion queues have a descriptor to sleep on */
 	char provider[48];       /* as in the spec: "tcp" */
 	struct ofi_ep *ep[OFI_EPS_MAX]; /* by via_ep.id; NULL: free */
 	uint64_t next_serial;
@@ -109,8 +110,12 @@ struct ofi_ep {
 	/* what the owner sleeps on */
 	int epoll_fd;
 	int abort_fd;            /* eventfd */
-	int timer_fd;            /* where the provider has no descriptor; else -1 */
-	uint64_t timer_ns;       /* the next sleep on it */
+	/* where the provider has no descriptor; else -1, NULL */
+	int timer_fd;
+	struct fid_cntr *landed; /* writes of the peer: they complete nothing here */
+	uint64_t landed_seen;
+	uint64_t active_ns;      /* when something last happened */
+	uint64_t timer_ns;       /* the next sleep */
 
 	_Atomic bool aborted;
 	int reason;              /* 0: alive; else what poll() ends with */
@@ -137,8 +142,11 @@ struct ofi_ep {
 
 /* A negated libfabric code as one of the closed list. */
 int ofi_code(long code);
-/* The fi_info for provider @name, bound to @local_host (NULL or "": loopback). NULL when there is none. */
-struct fi_info *ofi_select(const char *name, const char *local_host);
+/*
+ * The fi_info for provider @name with the capabilities @more beside the usual, bound to
+ * @local_host (NULL or "": loopback). NULL when there is none.
+ */
+struct fi_info *ofi_select(const char *name, const char *local_host, uint64_t more);
 /* Provider names as users type them: "tcp" for "tcp;ofi_rxm". */
 void ofi_short_name(const char *prov_name, char *buf, size_t cap);
 void ofi_fill_caps(const struct fi_info *info, uint64_t tx_depth, uint64_t rx_depth,

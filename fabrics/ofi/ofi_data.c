@@ -16,12 +16,18 @@
  */
 #include "fabrics/ofi/ofi.h"
 
+#include <sched.h>
 #include <string.h>
 #include <sys/timerfd.h>
 
 #define READ_MAX 32u
 
-/* Sleeps where the provider has no descriptor: short first, longer while nothing comes. */
+/*
+ * Where the provider has no descriptor (shm), its owner looks again and again, leaving the
+ * processor to others, for as long as something has happened lately; then it sleeps, short
+ * first, longer while nothing comes.
+ */
+#define ACTIVE_NS    (200 * VIA_NS_PER_US)
 #define TIMER_MIN_NS (20 * VIA_NS_PER_US)
 #define TIMER_MAX_NS VIA_NS_PER_MS
 
@@ -369,6 +375,18 @@ static int take_entries(struct ofi_ep *ep, const struct fi_cq_msg_entry *entry, 
 	return reported;
 }
 
+/* Did anything happen, be it only that the peer wrote? */
+static void note_activity(struct ofi_ep *ep, bool completed)
+{
+	uint64_t landed = ep->landed ? fi_cntr_read(ep->landed) : 0;
+
+	if (!completed && landed == ep->landed_seen)
+		return;
+	ep->landed_seen = landed;
+	ep->active_ns = via_now_ns();
+	ep->timer_ns = 0;
+}
+
 /* Inside the provider: completions, and what may follow them. *reason: what the endpoint dies of. */
 static int progress(struct ofi_ep *ep, struct via_comp *comp, unsigned max, int *reason)
 {
@@ -384,8 +402,8 @@ static int progress(struct ofi_ep *ep, struct via_comp *comp, unsigned max, int 
 	} else if (n != -FI_EAGAIN && n != 0) {
 		*reason = ofi_code((long)n);
 	}
-	if (n > 0)
-		ep->timer_ns = 0;
+	if (ep->timer_fd >= 0)
+		note_activity(ep, n > 0);
 	if (!*reason)
 		*reason = release_writes(ep);
 	if (!*reason)
@@ -415,6 +433,10 @@ static int set_timer(struct ofi_ep *ep)
 {
 	struct itimerspec t = {0};
 
+	if (via_now_ns() - ep->active_ns < ACTIVE_NS) {
+		sched_yield();
+		return -EAGAIN;
+	}
 	ep->timer_ns = ep->timer_ns ? ep->timer_ns * 2 : TIMER_MIN_NS;
 	if (ep->timer_ns > TIMER_MAX_NS)
 		ep->timer_ns = TIMER_MAX_NS;

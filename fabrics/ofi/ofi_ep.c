@@ -79,26 +79,35 @@ static int watch(struct ofi_ep *ep, int fd)
 	return epoll_ctl(ep->epoll_fd, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
 }
 
-/* The queue with a descriptor where the provider has one, else with a timer beside it. */
+/* The queue, with its descriptor or a timer to sleep on. */
 static int open_cq(struct ofi_fabric *fab, struct ofi_ep *ep)
 {
 	const struct via_fabric_caps *caps = &fab->base.caps;
 	struct fi_cq_attr attr = {.size = 2 * (size_t)(caps->tx_depth + caps->rx_depth) + 16,
 				  .format = FI_CQ_FORMAT_MSG,
-				  .wait_obj = FI_WAIT_FD};
+				  .wait_obj = fab->has_fd ? FI_WAIT_FD : FI_WAIT_NONE};
 	int fd, rc = fi_cq_open(fab->domain, &attr, &ep->cq, NULL);
 
-	if (!rc && !fi_control(&ep->cq->fid, FI_GETWAIT, &fd))
-		return watch(ep, fd);
-	if (!rc)
-		fi_close(&ep->cq->fid);
-	ep->cq = NULL;
-	attr.wait_obj = FI_WAIT_NONE;
-	rc = fi_cq_open(fab->domain, &attr, &ep->cq, NULL);
 	if (rc)
 		return rc;
+	if (fab->has_fd) {
+		rc = fi_control(&ep->cq->fid, FI_GETWAIT, &fd);
+		return rc ? rc : watch(ep, fd);
+	}
 	ep->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	return ep->timer_fd < 0 ? -errno : watch(ep, ep->timer_fd);
+}
+
+/* Count the peer's writes, where that is needed and there is a counter for it. */
+static int open_counter(struct ofi_fabric *fab, struct ofi_ep *ep)
+{
+	struct fi_cntr_attr attr = {.events = FI_CNTR_EVENTS_COMP, .wait_obj = FI_WAIT_NONE};
+	int rc;
+
+	if (fab->has_fd || !(fab->info->caps & FI_RMA_EVENT))
+		return 0;
+	rc = fi_cntr_open(fab->domain, &attr, &ep->landed, NULL);
+	return rc ? rc : fi_ep_bind(ep->rma, &ep->landed->fid, FI_REMOTE_WRITE);
 }
 
 static int open_one(struct ofi_fabric *fab, struct ofi_ep *ep, struct fid_ep **one,
@@ -112,12 +121,7 @@ static int open_one(struct ofi_fabric *fab, struct ofi_ep *ep, struct fid_ep **o
 		return rc;
 	*call = "fi_ep_bind";
 	rc = fi_ep_bind(*one, &ep->av->fid, 0);
-	if (!rc)
-		rc = fi_ep_bind(*one, &ep->cq->fid, FI_TRANSMIT | FI_RECV);
-	if (rc)
-		return rc;
-	*call = "fi_enable";
-	return fi_enable(*one);
+	return rc ? rc : fi_ep_bind(*one, &ep->cq->fid, FI_TRANSMIT | FI_RECV);
 }
 
 static int open_both(struct ofi_fabric *fab, struct ofi_ep *ep, const char **call)
@@ -133,7 +137,17 @@ static int open_both(struct ofi_fabric *fab, struct ofi_ep *ep, const char **cal
 	rc = fi_av_open(fab->domain, &av, &ep->av, NULL);
 	if (!rc)
 		rc = open_one(fab, ep, &ep->msg, call);
-	return rc ? rc : open_one(fab, ep, &ep->rma, call);
+	if (!rc)
+		rc = open_one(fab, ep, &ep->rma, call);
+	if (rc)
+		return rc;
+	*call = "fi_cntr_open";
+	rc = open_counter(fab, ep);
+	if (rc)
+		return rc;
+	*call = "fi_enable";
+	rc = fi_enable(ep->msg);
+	return rc ? rc : fi_enable(ep->rma);
 }
 
 int ofi_ep_open(struct via_fabric *base, enum via_ep_side side, struct via_ep **out,
@@ -388,6 +402,9 @@ void ofi_ep_revoke(struct ofi_ep *ep)
 	if (ep->rma)
 		fi_close(&ep->rma->fid);
 	ep->rma = NULL;
+	if (ep->landed)
+		fi_close(&ep->landed->fid);
+	ep->landed = NULL;
 	ofi_ep_leave(ep);
 }
 

@@ -46,14 +46,14 @@ void ofi_short_name(const char *prov_name, char *buf, size_t cap)
 	snprintf(buf, cap, "%.*s", (int)len, prov_name);
 }
 
-static struct fi_info *hints_for(const char *prov_name)
+static struct fi_info *hints_for(const char *prov_name, uint64_t more)
 {
 	struct fi_info *hints = fi_allocinfo();
 
 	if (!hints)
 		return NULL;
 	/* Directed receives: a message from anybody but the peer is never taken for one of his. */
-	hints->caps = FI_MSG | FI_RMA | FI_DIRECTED_RECV;
+	hints->caps = FI_MSG | FI_RMA | FI_DIRECTED_RECV | more;
 	hints->mode = FI_CONTEXT | FI_CONTEXT2;
 	hints->ep_attr->type = FI_EP_RDM;
 	hints->tx_attr->msg_order = FI_ORDER_SAS;
@@ -73,9 +73,9 @@ static struct fi_info *hints_for(const char *prov_name)
 }
 
 static struct fi_info *select_named(const char *prov_name, const char *short_name,
-				    const char *local_host)
+				    const char *local_host, uint64_t more)
 {
-	struct fi_info *hints = hints_for(prov_name), *info = NULL, *i;
+	struct fi_info *hints = hints_for(prov_name, more), *info = NULL, *i;
 	char got[48];
 
 	if (!hints)
@@ -94,15 +94,15 @@ static struct fi_info *select_named(const char *prov_name, const char *short_nam
 	return i;
 }
 
-static struct fi_info *select_either(const char *name, const char *local_host)
+static struct fi_info *select_either(const char *name, const char *local_host, uint64_t more)
 {
-	struct fi_info *info = select_named(name, name, local_host);
+	struct fi_info *info = select_named(name, name, local_host, more);
 	char layered[64];
 
 	if (info)
 		return info;
 	snprintf(layered, sizeof(layered), "%s;ofi_rxm", name);
-	return select_named(layered, name, local_host);
+	return select_named(layered, name, local_host, more);
 }
 
 static bool has_ip_addresses(const struct fi_info *info)
@@ -111,14 +111,14 @@ static bool has_ip_addresses(const struct fi_info *info)
 	       info->addr_format == FI_SOCKADDR_IN6;
 }
 
-struct fi_info *ofi_select(const char *name, const char *local_host)
+struct fi_info *ofi_select(const char *name, const char *local_host, uint64_t more)
 {
-	struct fi_info *info = select_either(name, NULL);
+	struct fi_info *info = select_either(name, NULL, more);
 
 	if (!info || !has_ip_addresses(info))
 		return info;
 	fi_freeinfo(info);
-	return select_either(name, local_host && *local_host ? local_host : "127.0.0.1");
+	return select_either(name, local_host && *local_host ? local_host : "127.0.0.1", more);
 }
 
 void ofi_fill_caps(const struct fi_info *info, uint64_t tx_depth, uint64_t rx_depth,
@@ -154,6 +154,56 @@ static int fail_call(const struct ofi_fabric *fab, const char *call, int rc, str
 			fab->provider, call, fi_strerror(-rc));
 }
 
+/* Open fabric and domain of fab->info. Nothing is open after a failure. */
+static int open_domain(struct ofi_fabric *fab, struct via_error *err)
+{
+	int rc = fi_fabric(fab->info->fabric_attr, &fab->fabric, NULL);
+
+	if (rc)
+		return fail_call(fab, "fi_fabric", rc, err);
+	rc = fi_domain(fab->fabric, fab->info, &fab->domain, NULL);
+	if (!rc)
+		return 0;
+	fi_close(&fab->fabric->fid);
+	return fail_call(fab, "fi_domain", rc, err);
+}
+
+static void close_domain(struct ofi_fabric *fab)
+{
+	fi_close(&fab->domain->fid);
+	fi_close(&fab->fabric->fid);
+}
+
+static bool queue_has_fd(struct ofi_fabric *fab)
+{
+	struct fi_cq_attr attr = {.size = 8, .format = FI_CQ_FORMAT_MSG, .wait_obj = FI_WAIT_FD};
+	struct fid_cq *cq;
+	int fd, rc = fi_cq_open(fab->domain, &attr, &cq, NULL);
+
+	if (rc)
+		return false;
+	rc = fi_control(&cq->fid, FI_GETWAIT, &fd);
+	fi_close(&cq->fid);
+	return !rc;
+}
+
+/*
+ * Without a descriptor an owner can only look again now and then, so it should know when
+ * the peer is writing: reopened with counters of remote writes, where there are any.
+ */
+static int count_remote_writes(struct ofi_fabric *fab, const struct via_fabric_spec *spec,
+			       struct via_error *err)
+{
+	struct fi_info *info = ofi_select(fab->provider, spec->local_host, FI_RMA_EVENT);
+
+	if (!info)
+		return 0;
+	close_domain(fab);
+	fi_freeinfo(fab->info);
+	fab->info = info;
+	return open_domain(fab, err);
+}
+
 static int ofi_open(const struct via_fabric_spec *spec, struct via_fabric **out,
 		    struct via_error *err)
 {
@@ -171,32 +221,21 @@ static int ofi_open(const struct via_fabric_spec *spec, struct via_fabric **out,
 	fab->base.ops = &via_ofi_ops;
 	snprintf(fab->provider, sizeof(fab->provider), "%s",
 		 spec->device[0] ? spec->device : DEFAULT_PROVIDER);
-	fab->info = ofi_select(fab->provider, spec->local_host);
-	if (!fab->info) {
-		rc = no_provider(fab->provider, spec, err);
-		goto fail;
+	fab->info = ofi_select(fab->provider, spec->local_host, 0);
+	rc = fab->info ? open_domain(fab, err) : no_provider(fab->provider, spec, err);
+	if (!rc) {
+		fab->has_fd = queue_has_fd(fab);
+		rc = fab->has_fd ? 0 : count_remote_writes(fab, spec, err);
+	}
+	if (rc) {
+		fi_freeinfo(fab->info);
+		free(fab);
+		return rc;
 	}
 	fab->mr_mode = (uint64_t)fab->info->domain_attr->mr_mode;
 	ofi_fill_caps(fab->info, tx_depth, rx_depth, &fab->base.caps);
-	rc = fi_fabric(fab->info->fabric_attr, &fab->fabric, NULL);
-	if (rc) {
-		rc = fail_call(fab, "fi_fabric", rc, err);
-		goto fail_info;
-	}
-	rc = fi_domain(fab->fabric, fab->info, &fab->domain, NULL);
-	if (rc) {
-		rc = fail_call(fab, "fi_domain", rc, err);
-		goto fail_fabric;
-	}
 	*out = &fab->base;
 	return 0;
-fail_fabric:
-	fi_close(&fab->fabric->fid);
-fail_info:
-	fi_freeinfo(fab->info);
-fail:
-	free(fab);
-	return rc;
 }
 
 static void ofi_close(struct via_fabric *base)
@@ -205,8 +244,7 @@ static void ofi_close(struct via_fabric *base)
 
 	if (!fab)
 		return;
-	fi_close(&fab->domain->fid);
-	fi_close(&fab->fabric->fid);
+	close_domain(fab);
 	fi_freeinfo(fab->info);
 	free(fab);
 }

@@ -83,7 +83,7 @@ static bool is_built_in(const char *name)
 
 static void describe(size_t k, struct via_fabric_info *out)
 {
-	struct fi_info *info = ofi_select(known[k].name, NULL);
+	struct fi_info *info = ofi_select(known[k].name, NULL, 0);
 
 	memset(out, 0, sizeof(*out));
 	snprintf(out->spec, sizeof(out->spec), "ofi:%s", known[k].name);
