@@ -75,7 +75,10 @@ static int on_server_key(gnutls_session_t session, const gnutls_datum_t *identit
 	 * 1 makes GnuTLS go on with a random key, so that the peer cannot tell an unknown
 	 * identity from a wrong key. Our own user may know.
 	 */
-	memcpy(h->stranger, identity->data, n);
+	for (size_t i = 0; i < n; i++)
+		h->stranger[i] = identity->data[i] < 0x20 || identity->data[i] >= 0x7f
+					 ? '?'
+					 : (char)identity->data[i];
 	h->stranger[n] = '\0';
 	return 1;
 }

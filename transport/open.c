@@ -237,8 +237,31 @@ static int take_ready(struct via_channel *ch, struct via_error *err)
 	return want_keys ? unpack_keys(ch, &m, err) : 0;
 }
 
+/* What a user of any fabric should read; @why is the back end's own. */
+static int fail_connect(const struct via_channel *ch, const struct via_error *why,
+			struct via_error *err)
+{
+	const char *kind = via_channel_kind_name(ch->kind);
+
+	if (why->code == -EACCES)
+		return via_fail(err, why->code,
+				"connect channel %s %u\n"
+				"the peer's nonce is wrong: it is not the one announced for it\n"
+				"check that nobody else connects to this host's ports",
+				kind, ch->index);
+	if (why->code == -ETIMEDOUT)
+		return via_fail(err, why->code,
+				"connect channel %s %u\n"
+				"the peer did not connect it before the deadline of %.1f s\n"
+				"check the firewall for the fabric's ports, and that the peer runs",
+				kind, ch->index, (double)ch->session->config.handshake_ns / 1e9);
+	return via_fail(err, why->code, "connect channel %s %u\n%s: %s\n%s", kind, ch->index,
+			why->what, why->seen, why->remedy);
+}
+
 static int connect_channel(struct via_channel *ch, struct via_error *err)
 {
+	struct via_error why = {0};
 	struct via_session *s = ch->session;
 	struct via_wait wait = {.deadline_ns = via_deadline_in(s->config.handshake_ns),
 				.cancel_fd = s->cancel_fd};
@@ -246,10 +269,11 @@ static int connect_channel(struct via_channel *ch, struct via_error *err)
 
 	if (!rc && s->role == VIA_ROLE_SOURCE)
 		rc = wait_for(ch, address_arrived, "CHANNEL_ADDR", wait.deadline_ns, err);
-	if (!rc)
-		rc = s->fab->ops->ep_connect(ch->ep, ch->peer_addr, ch->peer_addr_len, ch->nonce,
-					     &wait, err);
 	if (!rc) {
+		rc = s->fab->ops->ep_connect(ch->ep, ch->peer_addr, ch->peer_addr_len, ch->nonce,
+					     &wait, &why);
+		if (rc)
+			return fail_connect(ch, &why, err);
 		rc = channel_lane_start(ch);
 		if (rc)
 			via_fail(err, rc, "open channel\nits receives cannot be posted: %s\n"

@@ -89,7 +89,8 @@ void pair_migrate(const struct pair_config *config, struct pair_result *result)
 	pthread_join(thread, NULL);
 	result->source_runs = s.guest.running;
 	result->destination_runs = d.guest.running;
-	result->wrong_pages = d.guest.running ? small_guest_wrong_pages(&d.guest) : 0;
+	if (d.guest.running)
+		result->wrong_pages = d.guest.wrong_at_run + small_guest_wrong_pages(&d.guest);
 	small_guest_fini(&s.guest);
 	small_guest_fini(&d.guest);
 }

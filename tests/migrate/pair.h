@@ -22,7 +22,7 @@ struct pair_config {
 struct pair_result {
 	struct via_migrate_result source, destination;
 	struct via_error source_error, destination_error;
-	unsigned wrong_pages;           /* at the destination, when it runs */
+	unsigned wrong_pages;           /* at the destination, at its start and at the end */
 	bool source_runs, destination_runs;
 };
 

@@ -24,6 +24,7 @@
 #define LYING_RUNS 400u
 
 #define DELAY    24u /* polls that an event may take */
+#define STRAGGLE_SHORT ",straggle=3000"
 #define STRAGGLE ",straggle=20000" /* writes that outlive whatever does not wait for them */
 
 struct tally {
@@ -44,7 +45,8 @@ static struct pair_config config_for(uint64_t seed, const char *extra, char spec
 	for (unsigned i = 0; i < 2; i++)
 		snprintf(spec[i], 160, "sim:pair,seed=%llu,delay=%llu,split=%llu%s",
 			 (unsigned long long)(seed * 2 + i + 1), (unsigned long long)(1 + r % DELAY),
-			 (unsigned long long)(1 + r / 32 % 6), extra);
+			 (unsigned long long)(1 + r / 32 % 6),
+			 *extra ? extra : seed % 4 ? "" : STRAGGLE_SHORT);
 	return (struct pair_config){
 		.fabric_source = spec[0],
 		.fabric_destination = spec[1],

@@ -212,7 +212,7 @@ static int load(void *arg, const void *state, size_t len, struct via_error *err)
 	return rc;
 }
 
-/* Writes at once, where a write of the source that is late would do harm. */
+/* Looks at every page, and writes at once, where a late write of the source would do harm. */
 static int run(void *arg, struct via_error *err)
 {
 	struct small_guest *g = arg;
@@ -221,6 +221,7 @@ static int run(void *arg, struct via_error *err)
 	if (rc)
 		return rc;
 	g->running = true;
+	g->wrong_at_run = small_guest_wrong_pages(g);
 	write_some(g, 1 + 2 * g->config.writes_per_round);
 	return 0;
 }

@@ -48,6 +48,7 @@ struct small_guest {
 	bool has_thread;
 	_Atomic bool stop;
 	bool paused, running; /* as the engine left it */
+	unsigned wrong_at_run; /* destination: pages that were not right when it started */
 };
 
 /* A running source: some pages written, some never. */
