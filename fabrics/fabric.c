@@ -54,7 +54,9 @@ int via_fabric_open(const struct via_fabric_spec *spec, struct via_fabric **fab,
 	const struct via_fabric_ops *ops = via_fabric_find(spec->name);
 
 	if (!ops)
-		return via_fail(err, -ENODEV, "open fabric %s\nno such fabric in this build\n"
-					      "see `viaduct fabrics`", spec->name);
+		return via_fail(err, -ENODEV,
+				"open fabric %s\nno such fabric in this build\n"
+				"see `viaduct fabrics`",
+				spec->name);
 	return ops->open(spec, fab, err);
 }

@@ -29,6 +29,8 @@
 #ifndef VIA_FABRICS_FABRIC_H
 #define VIA_FABRICS_FABRIC_H
 
+/* clang-format off */
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

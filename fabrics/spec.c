@@ -18,7 +18,8 @@ static int malformed(const char *text, struct via_error *err)
 {
 	return via_fail(err, -EINVAL,
 			"fabric \"%.80s\"\nit is malformed or too long\n"
-			"write NAME[:PROVIDER][,key=value...], for example ofi:tcp", text);
+			"write NAME[:PROVIDER][,key=value...], for example ofi:tcp",
+			text);
 }
 
 /* Letters, digits and what occurs in names of devices, providers and values. */
@@ -73,12 +74,14 @@ static int parse_key(const struct via_fabric_ops *ops, const char *text, const c
 		  sizeof(spec->key[i].value)))
 		return malformed(text, err);
 	if (!is_known(ops, spec->key[i].name))
-		return via_fail(err, -EINVAL,
-				"fabric \"%.80s\"\nunknown key %s\nthe keys of %s are: %s", text,
-				spec->key[i].name, ops->name, known_keys(ops, known, sizeof(known)));
+		return via_fail(
+			err, -EINVAL, "fabric \"%.80s\"\nunknown key %s\nthe keys of %s are: %s",
+			text, spec->key[i].name, ops->name, known_keys(ops, known, sizeof(known)));
 	if (via_fabric_spec_get(spec, spec->key[i].name))
-		return via_fail(err, -EINVAL, "fabric \"%.80s\"\nthe key %s stands there twice\n"
-					      "give each key once", text, spec->key[i].name);
+		return via_fail(err, -EINVAL,
+				"fabric \"%.80s\"\nthe key %s stands there twice\n"
+				"give each key once",
+				text, spec->key[i].name);
 	spec->nkeys++;
 	return 0;
 }
@@ -91,8 +94,10 @@ static int unknown_name(const char *name, struct via_error *err)
 
 	for (ops = via_fabric_list(); *ops && len < sizeof(known); ops++)
 		len += (size_t)snprintf(known + len, sizeof(known) - len, ", %s", (*ops)->name);
-	return via_fail(err, -ENODEV, "fabric \"%.80s\"\nno such fabric in this build\n"
-				      "known are: %s; see `viaduct fabrics`", name, known);
+	return via_fail(err, -ENODEV,
+			"fabric \"%.80s\"\nno such fabric in this build\n"
+			"known are: %s; see `viaduct fabrics`",
+			name, known);
 }
 
 int via_fabric_spec_parse(const char *text, struct via_fabric_spec *spec, struct via_error *err)

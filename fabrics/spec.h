@@ -19,9 +19,12 @@
 
 struct via_fabric_spec {
 	char name[16];
-	char device[48];        /* empty: the back end's default */
+	char device[48]; /* empty: the back end's default */
 	unsigned nkeys;
-	struct { char name[24]; char value[64]; } key[VIA_SPEC_KEYS_MAX];
+	struct {
+		char name[24];
+		char value[64];
+	} key[VIA_SPEC_KEYS_MAX];
 	/*
 	 * Numeric address of this host at which the peer can reach it, set by the
 	 * caller from the control connection and not by the parser. Empty: the back end

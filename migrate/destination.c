@@ -34,8 +34,7 @@ struct destination {
 
 /* -- zero pages: in the receivers' threads --------------------------------------- */
 
-static int zero_pages(void *arg, unsigned channel, uint8_t type, const uint8_t *payload,
-		      size_t len)
+static int zero_pages(void *arg, unsigned channel, uint8_t type, const uint8_t *payload, size_t len)
 {
 	struct destination *d = arg;
 	const struct via_region *r;
@@ -70,8 +69,9 @@ static int on_status(struct destination *d, const struct via_message *m, struct 
 	struct engine_status s;
 
 	if (m->more || engine_status_decode(m->payload, m->len, &s))
-		return via_fail(err, -EPROTO, "receive the guest\na malformed STATUS\n"
-					      "check that both sides run the same release");
+		return via_fail(err, -EPROTO,
+				"receive the guest\na malformed STATUS\n"
+				"check that both sides run the same release");
 	d->result->rounds = s.round;
 	if (d->config.progress) {
 		struct via_progress p = {.phase = s.phase,
@@ -105,8 +105,10 @@ static int make_state_room(struct destination *d, size_t more, struct via_error 
 		return 0;
 	state = realloc(d->state, cap);
 	if (!state)
-		return via_fail(err, -ENOMEM, "receive the device state\nno memory for %zu bytes\n"
-					      "free some memory", cap);
+		return via_fail(err, -ENOMEM,
+				"receive the device state\nno memory for %zu bytes\n"
+				"free some memory",
+				cap);
 	d->state = state;
 	d->state_cap = cap;
 	return 0;
@@ -114,8 +116,9 @@ static int make_state_room(struct destination *d, size_t more, struct via_error 
 
 static int on_state(struct destination *d, const struct via_message *m, struct via_error *err)
 {
-	int rc = d->loaded ? via_fail(err, -EPROTO, "receive the device state\nit came twice\n"
-						    "check that both sides run the same release")
+	int rc = d->loaded ? via_fail(err, -EPROTO,
+				      "receive the device state\nit came twice\n"
+				      "check that both sides run the same release")
 			   : make_state_room(d, m->len, err);
 
 	if (rc)
@@ -136,8 +139,9 @@ static int check_run(struct destination *d, const struct via_message *m, struct 
 
 	via_session_stats(d->session, &stats);
 	if (m->more || via_epoch_decode(m->payload, m->len, &epoch))
-		return via_fail(err, -EPROTO, "start the guest\na malformed RUN\n"
-					      "check that both sides run the same release");
+		return via_fail(err, -EPROTO,
+				"start the guest\na malformed RUN\n"
+				"check that both sides run the same release");
 	if (!stats.sealed || epoch != stats.epochs || !d->loaded)
 		return via_fail(err, -EPROTO,
 				"start the guest\nRUN came with memory %s and device state %s\n"
@@ -186,8 +190,10 @@ static int on_message(struct destination *d, const struct via_message *m, struct
 	case ENGINE_RUN:
 		return on_run(d, m, err);
 	}
-	return via_fail(err, -EPROTO, "receive the guest\na message of type %u\n"
-				      "check that both sides run the same release", m->type);
+	return via_fail(err, -EPROTO,
+			"receive the guest\na message of type %u\n"
+			"check that both sides run the same release",
+			m->type);
 }
 
 static int receive(struct destination *d, struct via_error *err)
@@ -200,18 +206,18 @@ static int receive(struct destination *d, struct via_error *err)
 	while (!rc) {
 		rc = via_main_receive(d->session, via_deadline_in(SILENCE_NS), &m, err);
 		if (rc == -EAGAIN)
-			return via_fail(err, -ETIMEDOUT,
-					"receive the guest\nthe source's migration was silent for %.0f s\n"
-					"check whether its program is stopped",
-					(double)SILENCE_NS / 1e9);
+			return via_fail(
+				err, -ETIMEDOUT,
+				"receive the guest\nthe source's migration was silent for %.0f s\n"
+				"check whether its program is stopped",
+				(double)SILENCE_NS / 1e9);
 		if (!rc)
 			rc = on_message(d, &m, err);
 	}
 	return rc < 0 ? rc : 0;
 }
 
-int via_migrate_destination(struct via_session *session,
-			    const struct via_destination_guest *guest,
+int via_migrate_destination(struct via_session *session, const struct via_destination_guest *guest,
 			    const struct via_migrate_config *config,
 			    struct via_migrate_result *result, struct via_error *err)
 {
@@ -239,8 +245,7 @@ int via_migrate_destination(struct via_session *session,
 	result->outcome = rc ? VIA_ABORTED : VIA_COMPLETED;
 	result->total_ns = via_now_ns() - d.start_ns;
 	via_session_stats(session, &result->session);
-	return rc ? via_error_pass(err, &first)
-		  : 0;
+	return rc ? via_error_pass(err, &first) : 0;
 }
 
 int via_migrate_send_report(struct via_session *session, const void *report, size_t len,

@@ -12,19 +12,19 @@
 
 #include "migrate/engine_messages.h"
 
-#define WINDOW_LEN      (UINT64_C(1) << 20)
-#define WINDOW_WORDS    (WINDOW_LEN / 4096 / VIA_BITMAP_WORD_BITS)
-#define BATCH_LEN       WINDOW_LEN /* bytes after which a batch is handed over */
-#define CACHE_LINE      64
-#define PREFETCH_PAGES  8
+#define WINDOW_LEN     (UINT64_C(1) << 20)
+#define WINDOW_WORDS   (WINDOW_LEN / 4096 / VIA_BITMAP_WORD_BITS)
+#define BATCH_LEN      WINDOW_LEN /* bytes after which a batch is handed over */
+#define CACHE_LINE     64
+#define PREFETCH_PAGES 8
 
 /* What a channel took and has not handed out yet. */
 struct cursor {
 	alignas(CACHE_LINE) uint64_t words[WINDOW_WORDS];
-	size_t nbits;          /* bits in words; 0: nothing */
-	size_t pos;            /* bits before it are done */
+	size_t nbits; /* bits in words; 0: nothing */
+	size_t pos;   /* bits before it are done */
 	unsigned region;
-	uint64_t first_page;   /* of bit 0 */
+	uint64_t first_page; /* of bit 0 */
 	struct dirty_work_counts counts;
 };
 
@@ -54,7 +54,8 @@ static bool take_window(struct dirty_work *dw, struct cursor *c)
 
 	while ((w = atomic_fetch_add(&dw->next_window, 1)) < dw->nwindows) {
 		unsigned r = c->region < dw->nregions && w >= dw->region[c->region].first_window
-				     ? c->region : 0;
+				     ? c->region
+				     : 0;
 		struct region_work *rw;
 		size_t first_word, nwords;
 		uint64_t any = 0;
@@ -124,9 +125,8 @@ static void add_run(struct filling *f, struct cursor *c, const struct region_wor
 {
 	uint64_t page_size = rw->region.page_size;
 
-	f->batch->run[f->batch->nruns++] = (struct via_run){.region = (uint16_t)c->region,
-							    .off = page * page_size,
-							    .len = n * page_size};
+	f->batch->run[f->batch->nruns++] = (struct via_run){
+		.region = (uint16_t)c->region, .off = page * page_size, .len = n * page_size};
 	f->bytes += n * page_size;
 	c->counts.pages += n;
 	c->counts.bytes += n * page_size;
@@ -147,8 +147,7 @@ static void fill_from(struct dirty_work *dw, struct cursor *c, struct filling *f
 	const struct region_work *rw = &dw->region[c->region];
 	size_t first, n;
 
-	while (has_room(f) &&
-	       (n = via_bits_next_run(c->words, c->nbits, c->pos, &first)) != 0) {
+	while (has_room(f) && (n = via_bits_next_run(c->words, c->nbits, c->pos, &first)) != 0) {
 		uint64_t page = c->first_page + first;
 		const uint8_t *addr =
 			(const uint8_t *)rw->region.addr + page * rw->region.page_size;
@@ -230,8 +229,9 @@ int dirty_work_new(const struct via_guest_region *regions, unsigned nregions, un
 	return 0;
 no_memory:
 	dirty_work_free(dw);
-	return via_fail(err, -ENOMEM, "make the dirty bitmap\nout of memory\n"
-				      "it needs one bit for each page of the guest");
+	return via_fail(err, -ENOMEM,
+			"make the dirty bitmap\nout of memory\n"
+			"it needs one bit for each page of the guest");
 }
 
 void dirty_work_free(struct dirty_work *dw)

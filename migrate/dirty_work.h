@@ -20,7 +20,7 @@ struct dirty_work;
 struct dirty_work_counts {
 	uint64_t pages;
 	uint64_t zero_pages;
-	uint64_t bytes;      /* of those with content */
+	uint64_t bytes; /* of those with content */
 };
 
 /* All pages clean. The regions are the guest's and stay. -ENOMEM */

@@ -18,9 +18,9 @@ void engine_zero_put_header(uint8_t *buf, const struct engine_zero *zero)
 
 void engine_zero_put_range(uint8_t *buf, unsigned i, const struct engine_zero_range *range)
 {
-	struct via_wire w = via_wire_writer(buf + ENGINE_ZERO_HEADER_LEN +
-						    (size_t)i * ENGINE_ZERO_RANGE_LEN,
-					    ENGINE_ZERO_RANGE_LEN);
+	struct via_wire w =
+		via_wire_writer(buf + ENGINE_ZERO_HEADER_LEN + (size_t)i * ENGINE_ZERO_RANGE_LEN,
+				ENGINE_ZERO_RANGE_LEN);
 
 	via_wire_put_u64(&w, range->first);
 	via_wire_put_u32(&w, range->n);
@@ -46,15 +46,14 @@ int engine_zero_decode(const uint8_t *buf, size_t len, struct engine_zero *zero)
 int engine_zero_get_range(const uint8_t *buf, unsigned i, uint64_t npages,
 			  struct engine_zero_range *range)
 {
-	struct via_wire w = via_wire_reader(buf + ENGINE_ZERO_HEADER_LEN +
-						    (size_t)i * ENGINE_ZERO_RANGE_LEN,
-					    ENGINE_ZERO_RANGE_LEN);
+	struct via_wire w =
+		via_wire_reader(buf + ENGINE_ZERO_HEADER_LEN + (size_t)i * ENGINE_ZERO_RANGE_LEN,
+				ENGINE_ZERO_RANGE_LEN);
 
 	range->first = via_wire_get_u64(&w);
 	range->n = via_wire_get_u32(&w);
-	return range->n == 0 || range->first >= npages || range->n > npages - range->first
-		       ? -EPROTO
-		       : 0;
+	return range->n == 0 || range->first >= npages || range->n > npages - range->first ? -EPROTO
+											   : 0;
 }
 
 ssize_t engine_status_encode(const struct engine_status *status, void *buf, size_t cap)

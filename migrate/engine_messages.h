@@ -14,8 +14,8 @@
 
 enum engine_message_type {
 	ENGINE_ZERO = VIA_MESSAGE_USER, /* multifd, source: pages that are all zero */
-	ENGINE_STATUS,      /* main, source: how far it is; at least one a second */
-	ENGINE_STATE,       /* main, source: device state, of any length */
+	ENGINE_STATUS,                  /* main, source: how far it is; at least one a second */
+	ENGINE_STATE,                   /* main, source: device state, of any length */
 	ENGINE_RUN,         /* main, source: the guest may run; the epoch that was sealed */
 	ENGINE_RUNNING,     /* main, destination: it runs */
 	ENGINE_RUN_REFUSED, /* main, destination: it does not and will not; an error as in ERROR */
@@ -50,7 +50,7 @@ int engine_zero_get_range(const uint8_t *buf, unsigned i, uint64_t npages,
 
 struct engine_status {
 	uint32_t round;
-	uint8_t phase; /* enum via_phase */
+	uint8_t phase;                                                    /* enum via_phase */
 	uint64_t remaining, sent, rate, dirty_rate, expected_downtime_ns; /* as in via_progress */
 };
 ssize_t engine_status_encode(const struct engine_status *status, void *buf, size_t cap);

@@ -18,15 +18,15 @@
 
 /* One piece of guest RAM, contiguous in the address space of this process. */
 struct via_guest_region {
-	char name[64];       /* the same on both sides: "ram", "pc.ram", "vram" */
-	void *addr;          /* aligned to page_size */
-	uint64_t len;        /* bytes, a multiple of page_size */
-	uint32_t page_size;  /* bytes; the unit of the dirty log */
+	char name[64];      /* the same on both sides: "ram", "pc.ram", "vram" */
+	void *addr;         /* aligned to page_size */
+	uint64_t len;       /* bytes, a multiple of page_size */
+	uint32_t page_size; /* bytes; the unit of the dirty log */
 };
 
 /* The source's guest: running. */
 struct via_source_guest {
-	void *arg;           /* passed to every function */
+	void *arg; /* passed to every function */
 	unsigned nregions;
 	const struct via_guest_region *region;
 

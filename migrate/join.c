@@ -11,7 +11,8 @@
 /* The guest's regions as the transport's. From malloc; NULL when there is no memory. */
 static struct via_region *as_session_regions(const struct via_source_guest *guest)
 {
-	struct via_region *regions = calloc(guest->nregions ? guest->nregions : 1, sizeof(*regions));
+	struct via_region *regions =
+		calloc(guest->nregions ? guest->nregions : 1, sizeof(*regions));
 
 	for (unsigned i = 0; regions && i < guest->nregions; i++) {
 		const struct via_guest_region *g = &guest->region[i];
@@ -34,8 +35,8 @@ int via_migrate_connect(const char *address, const struct via_session_config *co
 			struct via_session **session, struct via_error *err)
 {
 	struct via_region *regions = as_session_regions(guest);
-	int rc = regions ? via_session_connect(address, config, regions, guest->nregions,
-					       cancel_fd, session, err)
+	int rc = regions ? via_session_connect(address, config, regions, guest->nregions, cancel_fd,
+					       session, err)
 			 : fail_memory(err);
 
 	free(regions);
@@ -113,8 +114,7 @@ int via_migrate_accept(int listen_fd, const struct via_session_config *config,
 	return rc ? rc : prepare_or_close(s, guest, session, err);
 }
 
-int via_migrate_accept_control(struct via_control *control,
-			       const struct via_session_config *config,
+int via_migrate_accept_control(struct via_control *control, const struct via_session_config *config,
 			       const struct via_destination_guest *guest,
 			       const struct via_wait *wait, struct via_session **session,
 			       struct via_error *err)

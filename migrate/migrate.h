@@ -36,21 +36,21 @@ enum via_phase {
 
 struct via_progress {
 	enum via_phase phase;
-	unsigned round;               /* from 1 */
-	uint64_t memory;              /* bytes of guest RAM */
-	uint64_t remaining;           /* bytes of it still dirty in this round */
-	uint64_t sent;                /* bytes written so far */
-	uint64_t rate;                /* bytes a second, over the last interval */
-	uint64_t dirty_rate;          /* bytes a second, over the last round; 0 in the first */
+	unsigned round;                /* from 1 */
+	uint64_t memory;               /* bytes of guest RAM */
+	uint64_t remaining;            /* bytes of it still dirty in this round */
+	uint64_t sent;                 /* bytes written so far */
+	uint64_t rate;                 /* bytes a second, over the last interval */
+	uint64_t dirty_rate;           /* bytes a second, over the last round; 0 in the first */
 	uint64_t expected_downtime_ns; /* were the guest stopped now; 0: not known yet */
 	uint64_t elapsed_ns;
 };
 
 struct via_migrate_config {
-	uint64_t downtime_limit_ns;   /* 0: 300 ms */
-	unsigned max_rounds;          /* then stop the guest whatever is left; 0: 30 */
-	uint64_t max_bandwidth;       /* bytes a second while the guest runs; 0: no limit */
-	size_t max_state_len;         /* destination: longest device state taken; 0: 1 GiB */
+	uint64_t downtime_limit_ns; /* 0: 300 ms */
+	unsigned max_rounds;        /* then stop the guest whatever is left; 0: 30 */
+	uint64_t max_bandwidth;     /* bytes a second while the guest runs; 0: no limit */
+	size_t max_state_len;       /* destination: longest device state taken; 0: 1 GiB */
 	/* Called in the migration thread, at least every interval_ns (0: 100 ms). May be NULL. */
 	void (*progress)(void *arg, const struct via_progress *progress);
 	void *progress_arg;
@@ -59,13 +59,13 @@ struct via_migrate_config {
 
 struct via_migrate_result {
 	enum via_outcome outcome;
-	unsigned rounds;              /* the one with the guest stopped included */
-	uint64_t total_ns;            /* from the call to the confirmation that the guest runs */
-	uint64_t downtime_ns;         /* from the guest's stop to that confirmation; source only */
-	uint64_t bytes_sent;          /* written one-sided */
-	uint64_t pages_sent;          /* among them, pages with content */
-	uint64_t zero_pages;          /* pages announced as zero */
-	uint64_t dirty_fetch_ns;      /* spent in dirty_fetch() */
+	unsigned rounds;         /* the one with the guest stopped included */
+	uint64_t total_ns;       /* from the call to the confirmation that the guest runs */
+	uint64_t downtime_ns;    /* from the guest's stop to that confirmation; source only */
+	uint64_t bytes_sent;     /* written one-sided */
+	uint64_t pages_sent;     /* among them, pages with content */
+	uint64_t zero_pages;     /* pages announced as zero */
+	uint64_t dirty_fetch_ns; /* spent in dirty_fetch() */
 	struct via_session_stats session;
 };
 
@@ -87,8 +87,7 @@ int via_migrate_connect_control(struct via_control *control,
 				const struct via_session_config *config,
 				const struct via_source_guest *guest, int cancel_fd,
 				struct via_session **session, struct via_error *err);
-int via_migrate_accept_control(struct via_control *control,
-			       const struct via_session_config *config,
+int via_migrate_accept_control(struct via_control *control, const struct via_session_config *config,
 			       const struct via_destination_guest *guest,
 			       const struct via_wait *wait, struct via_session **session,
 			       struct via_error *err);
@@ -103,8 +102,7 @@ int via_migrate_source(struct via_session *session, const struct via_source_gues
 		       struct via_error *err);
 
 /* Destination: receive into @guest and run it. Blocks until it runs. As above. */
-int via_migrate_destination(struct via_session *session,
-			    const struct via_destination_guest *guest,
+int via_migrate_destination(struct via_session *session, const struct via_destination_guest *guest,
 			    const struct via_migrate_config *config,
 			    struct via_migrate_result *result, struct via_error *err);
 

@@ -32,7 +32,7 @@ struct source {
 	struct dirty_work *dirty;
 	struct via_progress progress;
 	uint64_t start_ns;
-	uint64_t bandwidth;          /* bytes a second, as measured by the last round that sent any */
+	uint64_t bandwidth; /* bytes a second, as measured by the last round that sent any */
 	uint64_t ticked_ns, ticked_sent;
 	uint64_t status_ns;
 	bool logging, paused, run_sent;
@@ -128,7 +128,8 @@ static bool time_to_switch(struct source *src, uint64_t round_ns)
 	p->remaining = dirty_work_remaining(src->dirty);
 	p->dirty_rate = per_second(p->remaining, round_ns);
 	p->expected_downtime_ns =
-		src->bandwidth ? (uint64_t)((double)p->remaining * 1e9 / (double)src->bandwidth) : 0;
+		src->bandwidth ? (uint64_t)((double)p->remaining * 1e9 / (double)src->bandwidth)
+			       : 0;
 	if (src->result->rounds >= src->config.max_rounds)
 		return true;
 	if (!src->bandwidth)
@@ -196,7 +197,8 @@ static int confirm_run(struct source *src, struct via_error *err)
 	if (m.type != ENGINE_RUN_REFUSED || m.more || via_error_decode(m.payload, m.len, &theirs))
 		return via_fail(err, -EPROTO,
 				"start the guest at the destination\nan answer of type %u\n"
-				"check that both sides run the same release", m.type);
+				"check that both sides run the same release",
+				m.type);
 	src->run_sent = false; /* it says that it did not */
 	return via_fail(err, theirs.code, "at the peer: %s\n%s\n%s", theirs.what, theirs.seen,
 			theirs.remedy);
@@ -338,16 +340,19 @@ int via_migrate_get_report(struct via_session *session, uint64_t deadline_ns, vo
 		uint8_t *more;
 
 		if (rc == -EAGAIN)
-			rc = via_fail(err, -ETIMEDOUT, "wait for the destination's report\n"
-						       "none came\nlook at its own output");
+			rc = via_fail(err, -ETIMEDOUT,
+				      "wait for the destination's report\n"
+				      "none came\nlook at its own output");
 		if (!rc && m.type != ENGINE_REPORT)
 			rc = via_fail(err, -EPROTO,
 				      "wait for the destination's report\na message of type %u\n"
-				      "check that both sides run the same release", m.type);
+				      "check that both sides run the same release",
+				      m.type);
 		more = rc ? NULL : realloc(buf, have + m.len + 1);
 		if (!rc && !more)
-			rc = via_fail(err, -ENOMEM, "wait for the destination's report\n"
-						    "out of memory\nfree some memory");
+			rc = via_fail(err, -ENOMEM,
+				      "wait for the destination's report\n"
+				      "out of memory\nfree some memory");
 		if (rc) {
 			free(buf);
 			return rc;

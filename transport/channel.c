@@ -48,8 +48,7 @@ int channel_lane_init(struct via_channel *ch, struct via_error *err)
 	rc = fab->ops->mr_reg(fab, ch->tx.block, ch->tx.block_len, VIA_MR_LOCAL, &ch->tx_mr, err);
 	if (rc)
 		return rc;
-	return fab->ops->mr_reg(fab, ch->rx.block, ch->rx.block_len, VIA_MR_LOCAL, &ch->rx_mr,
-				err);
+	return fab->ops->mr_reg(fab, ch->rx.block, ch->rx.block_len, VIA_MR_LOCAL, &ch->rx_mr, err);
 }
 
 static int post_receive(struct via_channel *ch, void *buf)
@@ -111,8 +110,7 @@ void channel_release_all(struct via_channel *ch)
 static int post_message(struct via_channel *ch, uint8_t *buf, struct via_message_header *h,
 			unsigned flags)
 {
-	struct via_sge sge = {
-		.mr = ch->tx_mr, .addr = buf, .len = VIA_MESSAGE_HEADER_LEN + h->len};
+	struct via_sge sge = {.mr = ch->tx_mr, .addr = buf, .len = VIA_MESSAGE_HEADER_LEN + h->len};
 	int rc;
 
 	h->credits = (uint16_t)ch->owed;
@@ -167,7 +165,8 @@ static int received(struct via_channel *ch, uint8_t *buf, size_t len)
 		return rc;
 	if (ch->kind == VIA_MAIN && h.type < VIA_MESSAGE_USER) {
 		rc = h.flags ? -EPROTO
-			     : fence_on_main(ch->session, h.type, buf + VIA_MESSAGE_HEADER_LEN, h.len);
+			     : fence_on_main(ch->session, h.type, buf + VIA_MESSAGE_HEADER_LEN,
+					     h.len);
 		if (rc)
 			return rc;
 		ch->owed++;
@@ -274,8 +273,8 @@ static int get_send_buffer(struct via_channel *ch, uint8_t **buf)
 int channel_send(struct via_channel *ch, uint8_t type, const void *payload, size_t len,
 		 unsigned flags)
 {
-	size_t room = ch->message_len < ch->peer_message_len ? ch->message_len
-							     : ch->peer_message_len;
+	size_t room =
+		ch->message_len < ch->peer_message_len ? ch->message_len : ch->peer_message_len;
 	size_t max = room - VIA_MESSAGE_HEADER_LEN, done = 0;
 
 	do {
@@ -288,7 +287,8 @@ int channel_send(struct via_channel *ch, uint8_t type, const void *payload, size
 		h.len = (uint32_t)(len - done < max ? len - done : max);
 		h.flags = done + h.len < len ? VIA_MESSAGE_MORE : 0;
 		if (h.len)
-			memcpy(buf + VIA_MESSAGE_HEADER_LEN, (const uint8_t *)payload + done, h.len);
+			memcpy(buf + VIA_MESSAGE_HEADER_LEN, (const uint8_t *)payload + done,
+			       h.len);
 		while ((rc = post_message(ch, buf, &h, flags)) == -EAGAIN) {
 			rc = wait_for_movement(ch);
 			if (rc < 0)

@@ -34,7 +34,7 @@ struct via_control;
 
 /* One received frame. The payload belongs to the connection until the next receive. */
 struct via_control_frame {
-	uint16_t type;          /* enum via_control_type of messages.h; not checked here */
+	uint16_t type; /* enum via_control_type of messages.h; not checked here */
 	const uint8_t *payload;
 	size_t len;
 };

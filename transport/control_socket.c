@@ -10,7 +10,6 @@
  * which it can be typed: "10.0.0.7:4444", "[fe80::1%eth0]:4444".
  */
 #include <arpa/inet.h>
-#include <ctype.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>

@@ -20,7 +20,8 @@
 int fence_post(struct via_channel *ch)
 {
 	struct via_fence_message m = {.index = ch->index};
-	unsigned flags = via_session_test_switches & SESSION_TEST_FENCE_EARLY ? 0 : VIA_AFTER_WRITES;
+	unsigned flags =
+		via_session_test_switches & SESSION_TEST_FENCE_EARLY ? 0 : VIA_AFTER_WRITES;
 	uint8_t buf[64];
 	ssize_t n;
 	int rc = via_ledger_fence(&ch->ledger, &m.count);
@@ -188,8 +189,9 @@ int via_session_seal(struct via_session *s, struct via_error *err)
 	if (rc)
 		return rc;
 	if (s->round.under_way || !atomic_load(&s->drained_epoch))
-		return via_fail(err, -EINVAL, "seal guest memory\nthe last round is not drained\n"
-					      "drain it first");
+		return via_fail(err, -EINVAL,
+				"seal guest memory\nthe last round is not drained\n"
+				"drain it first");
 	s->sealed_epoch = atomic_load(&s->drained_epoch);
 	n = via_epoch_encode(s->sealed_epoch, buf, sizeof(buf));
 	rc = channel_send(&s->main_channel, VIA_MESSAGE_SEAL, buf, (size_t)n, 0);
@@ -224,7 +226,8 @@ int fence_on_multifd(struct via_channel *ch, const uint8_t *payload, size_t len)
 	    m.count.epoch <= atomic_load(&s->drained_epoch) || atomic_load(&s->sealed))
 		return -EPROTO;
 	ch->fenced = m.count;
-	if (atomic_fetch_sub(&s->fences_missing, 1) == 1) /* pairs with the load in send_drained() */
+	if (atomic_fetch_sub(&s->fences_missing, 1) ==
+	    1) /* pairs with the load in send_drained() */
 		eventfd_write(s->main_wake_fd, 1);
 	return 0;
 }

@@ -20,8 +20,10 @@
 
 static int fail_decode(struct via_error *err, const char *what, int code)
 {
-	return via_fail(err, code, "handshake\nthe peer's %s is malformed\n"
-				   "check that both sides run the same release", what);
+	return via_fail(err, code,
+			"handshake\nthe peer's %s is malformed\n"
+			"check that both sides run the same release",
+			what);
 }
 
 /* Wait for a frame of @type. An ERROR of the peer becomes ours. */
@@ -34,7 +36,8 @@ static int expect(struct via_session *s, uint16_t type, const char *name, uint64
 	if (rc == -EAGAIN)
 		return via_fail(err, -ETIMEDOUT,
 				"handshake\nno %s from the peer within %.0f s\n"
-				"check that viaduct runs there", name, (double)ns / 1e9);
+				"check that viaduct runs there",
+				name, (double)ns / 1e9);
 	if (rc == -ECANCELED)
 		return via_fail(err, rc, "handshake\naborted by request\nstart it again");
 	if (rc)
@@ -44,13 +47,14 @@ static int expect(struct via_session *s, uint16_t type, const char *name, uint64
 
 		if (via_error_decode(frame->payload, frame->len, &theirs))
 			return fail_decode(err, "ERROR", -EPROTO);
-		return via_fail(err, theirs.code, "at the peer: %s\n%s\n%s", theirs.what, theirs.seen,
-				theirs.remedy);
+		return via_fail(err, theirs.code, "at the peer: %s\n%s\n%s", theirs.what,
+				theirs.seen, theirs.remedy);
 	}
 	if (frame->type != type)
 		return via_fail(err, -EPROTO,
 				"handshake\na message of type %u where %s belongs\n"
-				"check that both sides run the same release", frame->type, name);
+				"check that both sides run the same release",
+				frame->type, name);
 	return 0;
 }
 
@@ -154,9 +158,11 @@ static int post_setup(struct via_session *s, const char *fabric, struct via_erro
 		n = via_control_post(s->control, VIA_CONTROL_SETUP, buf, (size_t)n);
 	free(buf);
 	free(m);
-	return n < 0 ? via_fail(err, (int)n, "announce guest RAM\n%u regions\n"
+	return n < 0 ? via_fail(err, (int)n,
+				"announce guest RAM\n%u regions\n"
 				"check their names (unique, not empty), lengths and page sizes",
-				s->nregions) : 0;
+				s->nregions)
+		     : 0;
 }
 
 static int agree(struct via_session *s, struct via_hello *ours, struct via_hello *theirs,
@@ -235,9 +241,9 @@ int via_session_connect(const char *address, const struct via_session_config *co
 			const struct via_region *regions, unsigned nregions, int cancel_fd,
 			struct via_session **session, struct via_error *err)
 {
-	struct via_wait wait = {.deadline_ns = via_deadline_in(config->handshake_ns
-								       ? config->handshake_ns
-								       : 10 * VIA_NS_PER_S),
+	struct via_wait wait = {.deadline_ns =
+					via_deadline_in(config->handshake_ns ? config->handshake_ns
+									     : 10 * VIA_NS_PER_S),
 				.cancel_fd = cancel_fd};
 	struct via_control *control;
 	int rc = via_control_connect(address, &config->credentials, &wait, &control, err);
@@ -257,7 +263,8 @@ static int check_agreed(const struct via_hello *ours, const char *agreed, struct
 			return 0;
 	return via_fail(err, -EPROTO,
 			"handshake\nthe peer chose fabric %.100s, which this side did not offer\n"
-			"check that both sides run the same release", agreed);
+			"check that both sides run the same release",
+			agreed);
 }
 
 static int take_setup(struct via_session *s, const struct via_setup *m,
@@ -313,8 +320,7 @@ out:
 	return rc;
 }
 
-int via_session_accept_control(struct via_control *control,
-			       const struct via_session_config *config,
+int via_session_accept_control(struct via_control *control, const struct via_session_config *config,
 			       const struct via_wait *wait, struct via_session **session,
 			       struct via_error *err)
 {

@@ -21,22 +21,23 @@ static int on_error(const uint8_t *payload, size_t len, struct via_error *err)
 	struct via_error theirs;
 
 	if (via_error_decode(payload, len, &theirs))
-		return via_fail(err, -EPROTO, "control connection\na malformed ERROR\n"
-					      "check that both sides run the same release");
+		return via_fail(err, -EPROTO,
+				"control connection\na malformed ERROR\n"
+				"check that both sides run the same release");
 	return via_fail(err, theirs.code, "at the peer: %s\n%s\n%s", theirs.what, theirs.seen,
 			theirs.remedy);
 }
 
-static int on_ping(struct via_session *s, const uint8_t *payload, size_t len,
-		   struct via_error *err)
+static int on_ping(struct via_session *s, const uint8_t *payload, size_t len, struct via_error *err)
 {
 	uint8_t buf[16];
 	uint64_t stamp;
 	ssize_t n;
 
 	if (via_ping_decode(payload, len, &stamp))
-		return via_fail(err, -EPROTO, "control connection\na malformed PING\n"
-					      "check that both sides run the same release");
+		return via_fail(err, -EPROTO,
+				"control connection\na malformed PING\n"
+				"check that both sides run the same release");
 	n = via_ping_encode(stamp, buf, sizeof(buf));
 	return n < 0 ? (int)n : via_control_post(s->control, VIA_CONTROL_PONG, buf, (size_t)n);
 }
@@ -49,8 +50,7 @@ static void on_bye(struct via_session *s)
 	pthread_mutex_unlock(&s->lock);
 }
 
-static int dispatch(struct via_session *s, const struct via_control_frame *f,
-		    struct via_error *err)
+static int dispatch(struct via_session *s, const struct via_control_frame *f, struct via_error *err)
 {
 	switch (f->type) {
 	case VIA_CONTROL_CHANNEL_OPEN:
@@ -73,7 +73,8 @@ static int dispatch(struct via_session *s, const struct via_control_frame *f,
 	}
 	return via_fail(err, -EPROTO,
 			"control connection\na message of type %u does not belong here\n"
-			"check that both sides run the same release", f->type);
+			"check that both sides run the same release",
+			f->type);
 }
 
 static int ping(struct via_session *s)
@@ -113,8 +114,9 @@ static int outlive_peer(struct via_session *s, int rc, struct via_error *err)
 {
 	if (rc == -EAGAIN && via_now_ns() - s->heard_ns < BYE_NS)
 		return 0;
-	return via_fail(err, -ECONNRESET, "session\nthe peer has ended it\n"
-					  "see why in the peer's own output");
+	return via_fail(err, -ECONNRESET,
+			"session\nthe peer has ended it\n"
+			"see why in the peer's own output");
 }
 
 /* One wait and what came of it. */

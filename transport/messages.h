@@ -43,8 +43,8 @@ enum via_control_type {
 	VIA_CONTROL_CHANNEL_REFUSED, /* each side: this channel will not be */
 	VIA_CONTROL_PING,
 	VIA_CONTROL_PONG,
-	VIA_CONTROL_ERROR,           /* the sender ends the session, and why */
-	VIA_CONTROL_BYE,             /* the sender is done; nothing follows */
+	VIA_CONTROL_ERROR, /* the sender ends the session, and why */
+	VIA_CONTROL_BYE,   /* the sender is done; nothing follows */
 };
 
 enum via_role { VIA_ROLE_SOURCE = 1, VIA_ROLE_DESTINATION };
@@ -53,43 +53,43 @@ enum via_channel_kind { VIA_MAIN = 1, VIA_MULTIFD, VIA_PREEMPT };
 
 /* One fabric that a side can use, or cannot and why. */
 struct via_offer {
-	char spec[64];     /* "ofi:tcp" */
-	char reach[96];    /* as in struct via_fabric_info */
-	char reason[192];  /* empty: usable */
-	uint16_t rank;     /* as in struct via_fabric_info */
+	char spec[64];    /* "ofi:tcp" */
+	char reach[96];   /* as in struct via_fabric_info */
+	char reason[192]; /* empty: usable */
+	uint16_t rank;    /* as in struct via_fabric_info */
 };
 
 struct via_hello {
 	uint16_t version_min, version_max;
-	uint64_t features;              /* bits; none defined in version 1 */
+	uint64_t features;                      /* bits; none defined in version 1 */
 	uint8_t session_id[VIA_SESSION_ID_LEN]; /* source: the session's; destination: repeats it */
-	uint8_t role;                   /* enum via_role */
-	char program[64];               /* "viaduct 0.1.0" */
+	uint8_t role;                           /* enum via_role */
+	char program[64];                       /* "viaduct 0.1.0" */
 	unsigned noffers;
 	struct via_offer offer[VIA_OFFERS_MAX];
 };
 
 struct via_region_desc {
 	char name[64];
-	uint64_t len;        /* bytes, a multiple of page_size, not 0 */
-	uint32_t page_size;  /* bytes, a power of two from 4096 to 1 GiB */
+	uint64_t len;       /* bytes, a multiple of page_size, not 0 */
+	uint32_t page_size; /* bytes, a power of two from 4096 to 1 GiB */
 };
 
 struct via_setup {
-	uint16_t version;    /* chosen by the source from both ranges */
-	char fabric[512];    /* the fabric as the source will open it: a spec */
-	uint16_t multifd;    /* channels of each kind that this session has */
+	uint16_t version; /* chosen by the source from both ranges */
+	char fabric[512]; /* the fabric as the source will open it: a spec */
+	uint16_t multifd; /* channels of each kind that this session has */
 	uint16_t preempt;
-	uint64_t slice_len;  /* bytes of a registered slice; the last of a region may be shorter */
+	uint64_t slice_len; /* bytes of a registered slice; the last of a region may be shorter */
 	unsigned nregions;
 	struct via_region_desc region[VIA_REGIONS_MAX];
 };
 
 /* Which channel a message is about. */
 struct via_channel_id {
-	uint8_t kind;        /* enum via_channel_kind */
+	uint8_t kind; /* enum via_channel_kind */
 	uint16_t index;
-	uint64_t epoch;      /* the first epoch that it serves */
+	uint64_t epoch; /* the first epoch that it serves */
 };
 
 struct via_channel_open {
@@ -97,7 +97,7 @@ struct via_channel_open {
 	uint8_t session_id[VIA_SESSION_ID_LEN];
 	uint8_t nonce[VIA_NONCE_LEN];
 	const uint8_t *addr;
-	uint16_t addr_len;   /* at most VIA_ADDRESS_MAX */
+	uint16_t addr_len; /* at most VIA_ADDRESS_MAX */
 };
 
 struct via_channel_addr {
@@ -107,7 +107,10 @@ struct via_channel_addr {
 };
 
 /* One packed key; keys come in the order of regions and of slices within a region. */
-struct via_packed_key { const uint8_t *bytes; uint16_t len; };
+struct via_packed_key {
+	const uint8_t *bytes;
+	uint16_t len;
+};
 
 struct via_channel_ready {
 	struct via_channel_id id;
@@ -170,9 +173,9 @@ enum via_message_flags { VIA_MESSAGE_MORE = 1 << 0 };
 
 struct via_message_header {
 	uint8_t type;
-	uint8_t flags;       /* enum via_message_flags; other bits must be 0 */
-	uint16_t credits;    /* receives posted again since the last message */
-	uint32_t len;        /* payload bytes of this fragment */
+	uint8_t flags;    /* enum via_message_flags; other bits must be 0 */
+	uint16_t credits; /* receives posted again since the last message */
+	uint32_t len;     /* payload bytes of this fragment */
 };
 
 enum via_message_type {
@@ -185,13 +188,13 @@ enum via_message_type {
 };
 
 struct via_fence_message {
-	uint16_t index;              /* of the multifd channel */
+	uint16_t index; /* of the multifd channel */
 	struct via_fence_count count;
 };
 
 struct via_drained_message {
 	uint64_t epoch;
-	unsigned n;                  /* channels, in the order of their index */
+	unsigned n;                                    /* channels, in the order of their index */
 	struct via_fence_count count[VIA_MULTIFD_MAX]; /* epoch of each equals epoch */
 };
 

@@ -142,8 +142,10 @@ static int announce(struct via_channel *ch, struct via_error *err)
 		n = via_channel_addr_encode(&m, buf, sizeof(buf));
 	}
 	rc = post(s, source ? VIA_CONTROL_CHANNEL_OPEN : VIA_CONTROL_CHANNEL_ADDR, buf, n);
-	return rc ? via_fail(err, rc, "open channel\nthe peer cannot be told: %s\n"
-				      "check the control connection", via_err_text(rc))
+	return rc ? via_fail(err, rc,
+			     "open channel\nthe peer cannot be told: %s\n"
+			     "check the control connection",
+			     via_err_text(rc))
 		  : 0;
 }
 
@@ -188,8 +190,9 @@ static int post_ready(struct via_channel *ch, struct via_error *err)
 	}
 	free(keys);
 	free(buf);
-	return rc ? via_fail(err, rc, "open channel %s %u\nits keys cannot be sent: %s\n"
-				      "register larger slices",
+	return rc ? via_fail(err, rc,
+			     "open channel %s %u\nits keys cannot be sent: %s\n"
+			     "register larger slices",
 			     via_channel_kind_name(ch->kind), ch->index, via_err_text(rc))
 		  : 0;
 }
@@ -204,8 +207,9 @@ static int unpack_keys(struct via_channel *ch, const struct via_channel_ready *m
 
 	ch->rkeys = calloc(s->nslices, sizeof(struct via_rkey *));
 	if (!ch->rkeys)
-		return via_fail(err, -ENOMEM, "open channel\nno memory for its keys\n"
-					      "register larger slices");
+		return via_fail(err, -ENOMEM,
+				"open channel\nno memory for its keys\n"
+				"register larger slices");
 	pthread_mutex_lock(&s->setup_lock);
 	while (!rc && ch->nrkeys < s->nslices && !via_channel_ready_next_key(m, &pos, &key)) {
 		rc = s->fab->ops->rkey_unpack(ch->ep, key.bytes, key.len,
@@ -276,8 +280,10 @@ static int connect_channel(struct via_channel *ch, struct via_error *err)
 			return fail_connect(ch, &why, err);
 		rc = channel_lane_start(ch);
 		if (rc)
-			via_fail(err, rc, "open channel\nits receives cannot be posted: %s\n"
-					  "raise rx-depth in the fabric spec", via_err_text(rc));
+			via_fail(err, rc,
+				 "open channel\nits receives cannot be posted: %s\n"
+				 "raise rx-depth in the fabric spec",
+				 via_err_text(rc));
 	}
 	if (!rc)
 		rc = post_ready(ch, err);
@@ -342,7 +348,8 @@ static int start_connector(struct via_channel *ch, uint64_t epoch, struct via_er
 		ch->state = CHANNEL_FAILED;
 	pthread_mutex_unlock(&s->lock);
 	return rc ? via_fail(err, via_err_from_errno(rc),
-			     "open a channel\nno more threads\nraise ulimit -u") : 0;
+			     "open a channel\nno more threads\nraise ulimit -u")
+		  : 0;
 }
 
 /* -- source's calls ------------------------------------------------------------------ */
@@ -395,8 +402,9 @@ int via_session_open_channel(struct via_session *s, enum via_channel_kind kind, 
 	if (rc)
 		return rc;
 	if (getrandom(ch->nonce, sizeof(ch->nonce), 0) != (ssize_t)sizeof(ch->nonce))
-		return via_fail(err, -EIO, "open a channel\nno random numbers\n"
-					   "check getrandom(2) on this host");
+		return via_fail(err, -EIO,
+				"open a channel\nno random numbers\n"
+				"check getrandom(2) on this host");
 	return start_connector(ch, s->epoch, err);
 }
 
@@ -448,8 +456,9 @@ int via_session_wait_channel(struct via_session *s, unsigned kind, unsigned inde
 	int rc = 0;
 
 	if (kind != VIA_CHANNEL_ESSENTIAL && !session_channel(s, kind, index))
-		return via_fail(err, -ERANGE, "wait for channel %s %u\nno such channel\n"
-					      "ask for more when the session is made",
+		return via_fail(err, -ERANGE,
+				"wait for channel %s %u\nno such channel\n"
+				"ask for more when the session is made",
 				via_channel_kind_name(kind), index);
 	pthread_mutex_lock(&s->lock);
 	while ((missing = not_ready(s, kind, index)) && !s->failed && rc != ETIMEDOUT &&
@@ -490,8 +499,10 @@ int via_session_open_channels(struct via_session *s, struct via_error *err)
 
 static int malformed(struct via_error *err, const char *name)
 {
-	return via_fail(err, -EPROTO, "control connection\na malformed %s from the peer\n"
-				      "check that both sides run the same release", name);
+	return via_fail(err, -EPROTO,
+			"control connection\na malformed %s from the peer\n"
+			"check that both sides run the same release",
+			name);
 }
 
 /* May the channel of @m be? Why not is put into @err. */
@@ -561,8 +572,7 @@ int open_on_addr(struct via_session *s, const uint8_t *payload, size_t len, stru
 	return 0; /* else it is late: the channel was given up meanwhile */
 }
 
-int open_on_ready(struct via_session *s, const uint8_t *payload, size_t len,
-		  struct via_error *err)
+int open_on_ready(struct via_session *s, const uint8_t *payload, size_t len, struct via_error *err)
 {
 	struct via_channel_ready m;
 	struct via_channel *ch;

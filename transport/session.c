@@ -182,7 +182,8 @@ int session_fail_channel(struct via_session *s, const struct via_channel *ch, in
 	else if (code == -EREMOTEIO)
 		via_fail(&err, code,
 			 "write on channel %s %u\nthe destination refused it: its key is revoked\n"
-			 "a write after the seal is a fault of the fabric or of this program: report it",
+			 "a write after the seal is a fault of the fabric or of this program: "
+			 "report it",
 			 kind, ch->index);
 	else
 		via_fail(&err, code,

@@ -24,16 +24,16 @@
 #include "fabrics/fabric.h"
 #include "transport/transport.h"
 
-#define CHANNEL_RECEIVES    32u   /* receives posted for messages that cost a credit */
-#define CHANNEL_RECEIVES_CREDIT 2u /* and for those that do not (docs/wire.md, credits) */
-#define CHANNEL_SENDS       32u
-#define CHANNEL_MESSAGE_LEN 8192u /* bytes of one receive */
+#define CHANNEL_RECEIVES        32u /* receives posted for messages that cost a credit */
+#define CHANNEL_RECEIVES_CREDIT 2u  /* and for those that do not (docs/wire.md, credits) */
+#define CHANNEL_SENDS           32u
+#define CHANNEL_MESSAGE_LEN     8192u /* bytes of one receive */
 
 enum channel_state {
 	CHANNEL_CLOSED = 0, /* never opened in this epoch */
 	CHANNEL_OPENING,    /* its connector runs */
 	CHANNEL_READY,
-	CHANNEL_FAILED,     /* error says why; may be opened in a higher epoch */
+	CHANNEL_FAILED, /* error says why; may be opened in a higher epoch */
 };
 
 /* A received message that waits for its owner. */
@@ -49,43 +49,43 @@ struct via_channel {
 
 	/* set-up, under session->lock */
 	enum channel_state state;
-	uint64_t epoch;              /* of the last open; 0: none */
+	uint64_t epoch; /* of the last open; 0: none */
 	struct via_error error;
 	uint8_t nonce[VIA_NONCE_LEN];
 	uint8_t peer_addr[VIA_ADDRESS_MAX];
-	size_t peer_addr_len;        /* 0: not known yet */
-	uint8_t *peer_ready;         /* payload of the peer's CHANNEL_READY; NULL: not yet */
+	size_t peer_addr_len; /* 0: not known yet */
+	uint8_t *peer_ready;  /* payload of the peer's CHANNEL_READY; NULL: not yet */
 	size_t peer_ready_len;
-	bool refused;                /* by the peer: error is its */
+	bool refused; /* by the peer: error is its */
 	pthread_t connector;
-	bool has_connector;          /* to be joined */
+	bool has_connector; /* to be joined */
 	struct via_ep *ep;
 
 	/* message lane */
 	struct via_pool tx, rx;
 	struct via_mr *tx_mr, *rx_mr;
-	size_t message_len;          /* bytes of a send or receive buffer */
+	size_t message_len; /* bytes of a send or receive buffer */
 	size_t peer_message_len;
-	unsigned credits;            /* messages that the peer's receives can still take */
-	unsigned owed;               /* receives posted again and not announced yet */
+	unsigned credits; /* messages that the peer's receives can still take */
+	unsigned owed;    /* receives posted again and not announced yet */
 	struct channel_rx queue[CHANNEL_RECEIVES];
 	unsigned queue_head, queue_len;
-	bool in_fragments;           /* of fragment_type: the next must be of it too */
+	bool in_fragments; /* of fragment_type: the next must be of it too */
 	uint8_t fragment_type;
-	struct channel_rx current;   /* what via_main_receive handed out last */
+	struct channel_rx current; /* what via_main_receive handed out last */
 
 	/* writes: source, multifd */
-	struct via_rkey **rkeys;     /* one for each slice */
+	struct via_rkey **rkeys; /* one for each slice */
 	unsigned nrkeys;
-	struct via_ledger ledger;    /* the sender's during a round, else the migration thread's */
+	struct via_ledger ledger; /* the sender's during a round, else the migration thread's */
 
 	/* worker: multifd */
 	pthread_t worker;
 	bool has_worker;
-	int wake_fd;                 /* eventfd: a round began, or stop */
+	int wake_fd;                   /* eventfd: a round began, or stop */
 	struct via_fence_count fenced; /* destination: the last fence; migration thread's once
 	                                * fences_missing is 0 */
-	uint8_t *batch_message;      /* source: room for via_batch.message */
+	uint8_t *batch_message;        /* source: room for via_batch.message */
 };
 
 struct session_region {
@@ -97,10 +97,10 @@ struct session_region {
 /* One round: written by the migration thread before the senders are woken. */
 struct session_round {
 	const struct via_work *work;
-	bool check_only;             /* no fence: only look whether the endpoint lives */
-	bool under_way;              /* migration thread's */
-	_Atomic uint64_t number;     /* senders start when it rises */
-	_Atomic unsigned pending;    /* senders not done; the last wakes main */
+	bool check_only;          /* no fence: only look whether the endpoint lives */
+	bool under_way;           /* migration thread's */
+	_Atomic uint64_t number;  /* senders start when it rises */
+	_Atomic unsigned pending; /* senders not done; the last wakes main */
 	_Atomic uint64_t last_fence_ns;
 };
 
@@ -114,7 +114,7 @@ extern unsigned via_session_test_switches;
 
 struct via_session {
 	enum via_role role;
-	struct via_session_config config;   /* defaults filled in; strings are copies */
+	struct via_session_config config; /* defaults filled in; strings are copies */
 	char *fabric_spec;
 	uint8_t id[VIA_SESSION_ID_LEN];
 	char peer[64];
@@ -123,7 +123,7 @@ struct via_session {
 	struct via_fabric *fab;
 
 	struct session_region *region;
-	struct via_region *region_view;     /* for via_session_regions() */
+	struct via_region *region_view; /* for via_session_regions() */
 	unsigned nregions;
 	uint64_t slice_len;
 	struct via_mr **slice_mr;
@@ -132,44 +132,44 @@ struct via_session {
 	struct via_control *control;
 	pthread_t control_thread;
 	bool has_control_thread;
-	int keeper_fd;                      /* eventfd: the keeper is to look at closing */
-	uint64_t heard_ns;                  /* keeper's */
+	int keeper_fd;     /* eventfd: the keeper is to look at closing */
+	uint64_t heard_ns; /* keeper's */
 
 	pthread_mutex_t lock;
-	pthread_cond_t changed;             /* a channel, the failure or the goodbye changed */
+	pthread_cond_t changed; /* a channel, the failure or the goodbye changed */
 	pthread_mutex_t setup_lock;
 	bool failed;
 	struct via_error failure;
 	_Atomic int failure_code;
 	bool peer_said_bye;
-	bool control_ended;                 /* its thread is gone */
-	_Atomic bool stopping;              /* workers return */
-	_Atomic bool closing;               /* control thread returns */
-	int cancel_fd;                      /* eventfd, readable for ever once failed */
+	bool control_ended;    /* its thread is gone */
+	_Atomic bool stopping; /* workers return */
+	_Atomic bool closing;  /* control thread returns */
+	int cancel_fd;         /* eventfd, readable for ever once failed */
 
 	struct via_channel main_channel;
-	struct via_channel *multifd;        /* nmultifd of them */
+	struct via_channel *multifd; /* nmultifd of them */
 	struct via_channel *preempt;
 	unsigned nmultifd, npreempt;
-	uint64_t epoch;                     /* the current one; migration thread's */
+	uint64_t epoch; /* the current one; migration thread's */
 
 	/* rounds and fence */
 	struct session_round round;
-	int main_wake_fd;                   /* eventfd: senders done, or fences all in */
-	bool drained_came;                  /* source: DRAINED of this round; migration thread's */
+	int main_wake_fd;  /* eventfd: senders done, or fences all in */
+	bool drained_came; /* source: DRAINED of this round; migration thread's */
 	struct via_drained_message drained;
-	bool sealed_came;                   /* source */
+	bool sealed_came; /* source */
 	uint64_t sealed_epoch;
-	bool seal_asked;                    /* destination */
-	_Atomic uint64_t drained_epoch;     /* last one acknowledged */
+	bool seal_asked;                /* destination */
+	_Atomic uint64_t drained_epoch; /* last one acknowledged */
 	_Atomic uint64_t epochs_drained;
-	_Atomic unsigned fences_missing;    /* destination */
+	_Atomic unsigned fences_missing; /* destination */
 	_Atomic bool sealed;
 	struct via_hist drain_ns;
 	via_batch_message_fn *batch_message; /* destination */
 	void *batch_arg;
-	_Atomic uint64_t bandwidth;         /* bytes a second; 0: no limit */
-	_Atomic uint64_t pace_ns;           /* when the next byte may go */
+	_Atomic uint64_t bandwidth; /* bytes a second; 0: no limit */
+	_Atomic uint64_t pace_ns;   /* when the next byte may go */
 };
 
 /* -- session.c -- */

@@ -39,9 +39,9 @@
 struct via_session;
 
 struct via_session_config {
-	const char *fabric;     /* a fabric spec, or NULL or "auto": the best both sides have */
-	unsigned multifd;       /* source: multifd channels, 1 to VIA_MULTIFD_MAX; 0 counts as 2 */
-	unsigned preempt;       /* source: preempt channels, 0 to VIA_PREEMPT_MAX */
+	const char *fabric; /* a fabric spec, or NULL or "auto": the best both sides have */
+	unsigned multifd;   /* source: multifd channels, 1 to VIA_MULTIFD_MAX; 0 counts as 2 */
+	unsigned preempt;   /* source: preempt channels, 0 to VIA_PREEMPT_MAX */
 	struct via_credentials credentials;
 	uint64_t handshake_ns;  /* for each step of the handshake; 0: 10 s */
 	uint64_t dead_after_ns; /* a peer silent for so long is lost; 0: 5 s */
@@ -84,8 +84,7 @@ int via_session_connect_control(struct via_control *control,
 				const struct via_session_config *config,
 				const struct via_region *regions, unsigned nregions, int cancel_fd,
 				struct via_session **session, struct via_error *err);
-int via_session_accept_control(struct via_control *control,
-			       const struct via_session_config *config,
+int via_session_accept_control(struct via_control *control, const struct via_session_config *config,
 			       const struct via_wait *wait, struct via_session **session,
 			       struct via_error *err);
 
@@ -131,8 +130,8 @@ int via_session_next_epoch(struct via_session *session);
 
 /* A message as it came. The payload lives until the next via_main_receive(). */
 struct via_message {
-	uint8_t type;           /* VIA_MESSAGE_USER and above */
-	bool more;              /* a fragment: the rest of the message follows */
+	uint8_t type; /* VIA_MESSAGE_USER and above */
+	bool more;    /* a fragment: the rest of the message follows */
 	const uint8_t *payload;
 	size_t len;
 };
@@ -149,8 +148,8 @@ int via_main_send(struct via_session *session, uint8_t type, const void *payload
  * drains and seals while it waits.
  *  0, -EAGAIN @deadline_ns passed, or the failure of the session
  */
-int via_main_receive(struct via_session *session, uint64_t deadline_ns,
-		     struct via_message *message, struct via_error *err);
+int via_main_receive(struct via_session *session, uint64_t deadline_ns, struct via_message *message,
+		     struct via_error *err);
 
 /* -- rounds of writes, and the fence (docs/fence.md) ---------------------------- */
 
@@ -167,9 +166,9 @@ struct via_run {
 struct via_batch {
 	unsigned nruns;
 	struct via_run run[VIA_BATCH_RUNS];
-	uint8_t message_type;   /* VIA_MESSAGE_USER and above */
-	size_t message_len;     /* 0: no message */
-	uint8_t *message;       /* message_cap bytes to fill */
+	uint8_t message_type; /* VIA_MESSAGE_USER and above */
+	size_t message_len;   /* 0: no message */
+	uint8_t *message;     /* message_cap bytes to fill */
 	size_t message_cap;
 };
 
@@ -236,17 +235,17 @@ int via_session_failure(struct via_session *session, struct via_error *err);
 void via_session_close(struct via_session *session);
 
 struct via_session_stats {
-	uint64_t writes;         /* posted on the multifd channels */
-	uint64_t bytes;          /* of those */
-	uint64_t epochs;         /* drained */
+	uint64_t writes; /* posted on the multifd channels */
+	uint64_t bytes;  /* of those */
+	uint64_t epochs; /* drained */
 	bool sealed;
 	struct via_hist drain_ns; /* last fence out to acknowledged; source only */
-	unsigned multifd;        /* channels */
+	unsigned multifd;         /* channels */
 	unsigned preempt;
-	char fabric[512];        /* the spec in use */
-	char choice[1024];       /* why: one line for each candidate */
-	char security[64];       /* of the control connection */
-	char peer[64];           /* its program and version */
+	char fabric[512];  /* the spec in use */
+	char choice[1024]; /* why: one line for each candidate */
+	char security[64]; /* of the control connection */
+	char peer[64];     /* its program and version */
 };
 
 /* Snapshot into *stats. The histogram is exact only when read by the migration thread. */

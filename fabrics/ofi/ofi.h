@@ -35,8 +35,8 @@ extern const struct via_fabric_ops via_ofi_ops;
 #define OFI_EPS_MAX     1024u
 
 /* What the provider wants of memory registration, beyond what every one gets. */
-#define OFI_MR_MODES                                                                              \
-	(FI_MR_LOCAL | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED | FI_MR_PROV_KEY | FI_MR_RAW |           \
+#define OFI_MR_MODES                                                                               \
+	(FI_MR_LOCAL | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED | FI_MR_PROV_KEY | FI_MR_RAW |            \
 	 FI_MR_ENDPOINT)
 
 struct ofi_fabric {
@@ -45,8 +45,8 @@ struct ofi_fabric {
 	struct fid_fabric *fabric;
 	struct fid_domain *domain;
 	uint64_t mr_mode;
-	bool has_fd;             /* completion queues have a descriptor to sleep on */
-	char provider[48];       /* as in the spec: "tcp" */
+	bool has_fd;                    /* completion queues have a descriptor to sleep on */
+	char provider[48];              /* as in the spec: "tcp" */
 	struct ofi_ep *ep[OFI_EPS_MAX]; /* by via_ep.id; NULL: free */
 	uint64_t next_serial;
 };
@@ -57,32 +57,32 @@ struct ofi_fabric {
  */
 struct ofi_mr {
 	struct via_mr base;
-	unsigned access;         /* enum via_mr_access */
-	struct fid_mr *fid;      /* NULL: not needed, or by endpoint */
-	struct fid_mr **by_ep;   /* OFI_EPS_MAX slots by via_ep.id; NULL: fid serves all */
-	struct ofi_given {       /* endpoints whose peers were given a key */
+	unsigned access;       /* enum via_mr_access */
+	struct fid_mr *fid;    /* NULL: not needed, or by endpoint */
+	struct fid_mr **by_ep; /* OFI_EPS_MAX slots by via_ep.id; NULL: fid serves all */
+	struct ofi_given {     /* endpoints whose peers were given a key */
 		unsigned id;
 		uint64_t serial; /* an id is used again, a serial is not */
-	} *given;
+	} * given;
 	unsigned ngiven;
 };
 
 struct ofi_rkey {
 	struct via_rkey base;
 	uint64_t key;
-	uint64_t addr;           /* of byte 0 of the region, as the provider counts */
-	bool mapped;             /* a raw key, to be unmapped */
+	uint64_t addr; /* of byte 0 of the region, as the provider counts */
+	bool mapped;   /* a raw key, to be unmapped */
 };
 
 /* One posted operation. The provider owns fi_context until the operation completes. */
 struct ofi_op {
 	struct fi_context2 fi_context;
-	struct ofi_op *next;     /* in a free list or in a queue of held ones */
+	struct ofi_op *next; /* in a free list or in a queue of held ones */
 	enum via_comp_kind kind;
-	bool busy;               /* posted or held, not reported */
+	bool busy; /* posted or held, not reported */
 	void *ctx;
-	uint64_t generation;     /* of a write; of a send: the last one it must follow */
-	uint64_t key, addr;      /* of a write */
+	uint64_t generation; /* of a write; of a send: the last one it must follow */
+	uint64_t key, addr;  /* of a write */
 	unsigned n;
 	struct via_sge sge[OFI_SGE_MAX];
 };
@@ -96,7 +96,7 @@ struct ofi_ep {
 	struct via_ep base;
 	uint64_t serial;
 	struct fid_ep *msg;
-	struct fid_ep *rma;      /* NULL: revoked (or the endpoint is dead) */
+	struct fid_ep *rma; /* NULL: revoked (or the endpoint is dead) */
 	struct fid_av *av;
 	struct fid_cq *cq;
 	fi_addr_t msg_peer, rma_peer;
@@ -109,19 +109,19 @@ struct ofi_ep {
 
 	/* what the owner sleeps on */
 	int epoll_fd;
-	int abort_fd;            /* eventfd */
+	int abort_fd; /* eventfd */
 	/* where the provider has no descriptor; else -1, NULL */
 	int timer_fd;
 	struct fid_cntr *landed; /* writes of the peer: they complete nothing here */
 	uint64_t landed_seen;
-	uint64_t active_ns;      /* when something last happened */
-	uint64_t timer_ns;       /* the next sleep */
+	uint64_t active_ns; /* when something last happened */
+	uint64_t timer_ns;  /* the next sleep */
 
 	_Atomic bool aborted;
-	int reason;              /* 0: alive; else what poll() ends with */
-	unsigned flush_next;     /* on a dead endpoint: operations before it were handed out */
+	int reason;          /* 0: alive; else what poll() ends with */
+	unsigned flush_next; /* on a dead endpoint: operations before it were handed out */
 
-	struct ofi_op *ops;      /* tx_depth and then rx_depth of them */
+	struct ofi_op *ops; /* tx_depth and then rx_depth of them */
 	struct ofi_op *free_tx, *free_rx;
 
 	/*
@@ -157,8 +157,8 @@ int ofi_probe(int (*found)(void *arg, const struct via_fabric_info *info), void 
 	      struct via_error *err);
 
 /* -- ofi_mr.c -- */
-int ofi_mr_reg(struct via_fabric *fab, void *addr, size_t len, unsigned access,
-	       struct via_mr **mr, struct via_error *err);
+int ofi_mr_reg(struct via_fabric *fab, void *addr, size_t len, unsigned access, struct via_mr **mr,
+	       struct via_error *err);
 void ofi_mr_dereg(struct via_mr *mr);
 ssize_t ofi_rkey_pack(const struct via_mr *mr, struct via_ep *ep, void *buf, size_t cap);
 int ofi_rkey_unpack(struct via_ep *ep, const void *buf, size_t len, uint64_t region_len,

@@ -104,18 +104,18 @@ static int write_now(struct ofi_ep *ep, struct ofi_op *op)
 		return (int)len;
 	if (!ep->rma)
 		return -ECONNRESET;
-	return (int)fi_writemsg(ep->rma,
-				&(struct fi_msg_rma){
-					.msg_iov = iov,
-					.desc = desc,
-					.iov_count = op->n,
-					.addr = ep->rma_peer,
-					.rma_iov = &(struct fi_rma_iov){.addr = op->addr,
-									.len = (size_t)len,
-									.key = op->key},
-					.rma_iov_count = 1,
-					.context = &op->fi_context},
-				FI_COMPLETION | FI_DELIVERY_COMPLETE);
+	return (int)fi_writemsg(
+		ep->rma,
+		&(struct fi_msg_rma){.msg_iov = iov,
+				     .desc = desc,
+				     .iov_count = op->n,
+				     .addr = ep->rma_peer,
+				     .rma_iov = &(struct fi_rma_iov){.addr = op->addr,
+								     .len = (size_t)len,
+								     .key = op->key},
+				     .rma_iov_count = 1,
+				     .context = &op->fi_context},
+		FI_COMPLETION | FI_DELIVERY_COMPLETE);
 }
 
 static int send_now(struct ofi_ep *ep, struct ofi_op *op)
@@ -370,8 +370,8 @@ static int take_entries(struct ofi_ep *ep, const struct fi_cq_msg_entry *entry, 
 	int reported = 0;
 
 	for (ssize_t i = 0; i < n; i++)
-		reported += finish(ep, op_of(entry[i].op_context), entry[i].len, 0, 0,
-				   &comp[reported]);
+		reported +=
+			finish(ep, op_of(entry[i].op_context), entry[i].len, 0, 0, &comp[reported]);
 	return reported;
 }
 

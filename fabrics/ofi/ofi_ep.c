@@ -31,8 +31,9 @@ static const uint8_t magic[4] = {'O', 'F', 'I', '1'};
 static int fail_ep(const struct via_fabric *base, const char *call, int code, const char *why,
 		   struct via_error *err)
 {
-	return via_fail(err, code, "open an endpoint of ofi:%s\n%s: %s\n"
-				   "FI_LOG_LEVEL=warn shows the provider's own words",
+	return via_fail(err, code,
+			"open an endpoint of ofi:%s\n%s: %s\n"
+			"FI_LOG_LEVEL=warn shows the provider's own words",
 			((const struct ofi_fabric *)base)->provider, call, why);
 }
 
@@ -333,26 +334,31 @@ static int fail_connect(const struct ofi_ep *ep, int code, struct via_error *err
 
 	switch (code) {
 	case -EACCES:
-		return via_fail(err, code, "connect a channel over ofi:%s\n"
-					   "the peer's nonce is wrong: it is not the one that was announced\n"
-					   "check that nobody else connects to this host's ports",
+		return via_fail(err, code,
+				"connect a channel over ofi:%s\n"
+				"the peer's nonce is wrong: it is not the one that was announced\n"
+				"check that nobody else connects to this host's ports",
 				provider);
 	case -ETIMEDOUT:
-		return via_fail(err, code, "connect a channel over ofi:%s\n"
-					   "the peer did not answer before the deadline\n"
-					   "check the firewall for the fabric's ports, and that the peer runs",
+		return via_fail(err, code,
+				"connect a channel over ofi:%s\n"
+				"the peer did not answer before the deadline\n"
+				"check the firewall for the fabric's ports, and that the peer runs",
 				provider);
 	case -ECANCELED:
-		return via_fail(err, code, "connect a channel over ofi:%s\naborted\n"
-					   "see the first error of this session", provider);
+		return via_fail(err, code,
+				"connect a channel over ofi:%s\naborted\n"
+				"see the first error of this session",
+				provider);
 	}
-	return via_fail(err, code, "connect a channel over ofi:%s\n%s\n"
-				   "check the firewall for the fabric's ports, and that the peer runs",
+	return via_fail(err, code,
+			"connect a channel over ofi:%s\n%s\n"
+			"check the firewall for the fabric's ports, and that the peer runs",
 			provider, via_err_text(code));
 }
 
-int ofi_ep_connect(struct via_ep *base, const void *addr, size_t addr_len,
-		   const uint8_t nonce[16], const struct via_wait *wait, struct via_error *err)
+int ofi_ep_connect(struct via_ep *base, const void *addr, size_t addr_len, const uint8_t nonce[16],
+		   const struct via_wait *wait, struct via_error *err)
 {
 	struct ofi_ep *ep = (struct ofi_ep *)base;
 	int rc = ep->msg && ep->rma ? insert_peer(ep, addr, addr_len) : -EPROTO;

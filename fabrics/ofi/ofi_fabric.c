@@ -80,8 +80,7 @@ static struct fi_info *select_named(const char *prov_name, const char *short_nam
 
 	if (!hints)
 		return NULL;
-	if (fi_getinfo(OFI_API_VERSION, local_host, NULL, local_host ? FI_SOURCE : 0, hints,
-		       &info))
+	if (fi_getinfo(OFI_API_VERSION, local_host, NULL, local_host ? FI_SOURCE : 0, hints, &info))
 		info = NULL;
 	fi_freeinfo(hints);
 	for (i = info; i; i = i->next) {
@@ -131,8 +130,10 @@ void ofi_fill_caps(const struct fi_info *info, uint64_t tx_depth, uint64_t rx_de
 	caps->addr_len_max = OFI_ADDR_MAX + 64;
 	caps->rkey_len_max = ofi_rkey_max(info);
 	caps->sge_max = iov > OFI_SGE_MAX ? OFI_SGE_MAX : iov ? (unsigned)iov : 1;
-	caps->tx_depth = (unsigned)(tx_depth < info->tx_attr->size ? tx_depth : info->tx_attr->size);
-	caps->rx_depth = (unsigned)(rx_depth < info->rx_attr->size ? rx_depth : info->rx_attr->size);
+	caps->tx_depth =
+		(unsigned)(tx_depth < info->tx_attr->size ? tx_depth : info->tx_attr->size);
+	caps->rx_depth =
+		(unsigned)(rx_depth < info->rx_attr->size ? rx_depth : info->rx_attr->size);
 }
 
 static int no_provider(const char *name, const struct via_fabric_spec *spec, struct via_error *err)
@@ -149,8 +150,9 @@ static int no_provider(const char *name, const struct via_fabric_spec *spec, str
 
 static int fail_call(const struct ofi_fabric *fab, const char *call, int rc, struct via_error *err)
 {
-	return via_fail(err, ofi_code(rc), "open fabric ofi:%s\n%s: %s\n"
-					   "FI_LOG_LEVEL=warn shows the provider's own words",
+	return via_fail(err, ofi_code(rc),
+			"open fabric ofi:%s\n%s: %s\n"
+			"FI_LOG_LEVEL=warn shows the provider's own words",
 			fab->provider, call, fi_strerror(-rc));
 }
 

@@ -256,8 +256,9 @@ int ofi_rkey_unpack(struct via_ep *ep, const void *buf, size_t len, uint64_t reg
 	}
 	if (rc) {
 		free(key);
-		return via_fail(err, -EPROTO, "take a key of the peer\n%zu bytes that are no key of "
-					      "ofi:%s\ngive both sides the same --fabric",
+		return via_fail(err, -EPROTO,
+				"take a key of the peer\n%zu bytes that are no key of "
+				"ofi:%s\ngive both sides the same --fabric",
 				len, fab->provider);
 	}
 	*out = &key->base;

@@ -13,9 +13,9 @@
 /* The providers that users ask for, the better ones first. */
 static const struct {
 	const char *name;
-	unsigned rank;      /* as in struct via_fabric_info */
-	bool local;         /* reaches this host's processes only */
-	const char *needs;  /* where it is missing */
+	unsigned rank;     /* as in struct via_fabric_info */
+	bool local;        /* reaches this host's processes only */
+	const char *needs; /* where it is missing */
 } known[] = {
 	{"verbs", 10, false, "an RDMA device (InfiniBand, RoCE, iWARP) and its verbs driver"},
 	{"cxi", 11, false, "a Slingshot NIC"},
@@ -91,8 +91,8 @@ static void describe(size_t k, struct via_fabric_info *out)
 	out->rank = known[k].rank;
 	if (!info) {
 		if (is_built_in(known[k].name))
-			snprintf(out->reason, sizeof(out->reason), "not found on this host: it needs %s",
-				 known[k].needs);
+			snprintf(out->reason, sizeof(out->reason),
+				 "not found on this host: it needs %s", known[k].needs);
 		else
 			snprintf(out->reason, sizeof(out->reason),
 				 "this libfabric (%s) has no such provider", out->library);

@@ -53,6 +53,18 @@ static bool peer_can_receive(const struct sim_end *end)
 	return on_the_way < end->peer->rx_count;
 }
 
+/*
+ * A provider may run short of something before the queue is full. Only while the connection is
+ * busy: who polls and tries again, or sleeps, gets on.
+ */
+static bool short_of_room(struct sim_end *end)
+{
+	if (!end->tx_used || sim_below(end->link, 8))
+		return false;
+	sim_end_ring(end);
+	return sim_link_busy(end->link);
+}
+
 static int take(struct sim_end *end, struct sim_op *op, unsigned flags)
 {
 	bool received = op->kind != VIA_COMP_SEND || peer_can_receive(end);
@@ -79,7 +91,7 @@ static int submit(struct sim_end *end, const struct sim_op *like, const struct v
 	sim_link_lock(end->link);
 	ret = refusal(end);
 	if (!ret) {
-		op = malloc(sizeof(*op) + like->len);
+		op = short_of_room(end) ? NULL : malloc(sizeof(*op) + like->len);
 		ret = op ? 0 : -EAGAIN;
 	}
 	if (!ret) {

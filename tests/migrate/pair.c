@@ -31,8 +31,7 @@ static void *destination_main(void *arg)
 	struct side *d = arg;
 	struct pair_result *r = d->result;
 	struct via_error *err = &r->destination_error;
-	struct via_session_config sc =
-		session_config(d->config, d->config->fabric_destination);
+	struct via_session_config sc = session_config(d->config, d->config->fabric_destination);
 	struct via_wait wait = {.deadline_ns = VIA_NEVER, .cancel_fd = -1};
 	struct via_control *control;
 	struct via_session *session;
@@ -62,7 +61,8 @@ static void run_source(struct side *s)
 	    via_migrate_connect_control(control, &sc, &s->guest.source, -1, &session, err))
 		return;
 	if (!via_migrate_source(session, &s->guest.source, &s->config->migrate, &r->source, err) &&
-	    !via_migrate_get_report(session, via_deadline_in(20 * VIA_NS_PER_S), &report, &len, err))
+	    !via_migrate_get_report(session, via_deadline_in(20 * VIA_NS_PER_S), &report, &len,
+				    err))
 		free(report);
 	via_session_close(session);
 }

@@ -10,19 +10,19 @@
 #include "tests/migrate/small_guest.h"
 
 struct pair_config {
-	const char *fabric_source;      /* specs */
+	const char *fabric_source; /* specs */
 	const char *fabric_destination;
 	unsigned multifd;
-	uint64_t slice_len;             /* 0: the default */
+	uint64_t slice_len; /* 0: the default */
 	struct small_guest_config guest;
-	int destination_fails_at;       /* enum small_fail of the destination's guest */
+	int destination_fails_at; /* enum small_fail of the destination's guest */
 	struct via_migrate_config migrate;
 };
 
 struct pair_result {
 	struct via_migrate_result source, destination;
 	struct via_error source_error, destination_error;
-	unsigned wrong_pages;           /* at the destination, at its start and at the end */
+	unsigned wrong_pages; /* at the destination, at its start and at the end */
 	bool source_runs, destination_runs;
 };
 

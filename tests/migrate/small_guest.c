@@ -11,7 +11,7 @@
 
 #include "core/buffer.h"
 
-#define PAGE 4096u
+#define PAGE  4096u
 #define WORDS (PAGE / sizeof(uint64_t))
 
 /* splitmix64 */

@@ -47,7 +47,7 @@ struct small_guest {
 	pthread_t thread;
 	bool has_thread;
 	_Atomic bool stop;
-	bool paused, running; /* as the engine left it */
+	bool paused, running;  /* as the engine left it */
 	unsigned wrong_at_run; /* destination: pages that were not right when it started */
 };
 

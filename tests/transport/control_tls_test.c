@@ -420,7 +420,7 @@ Test(tls, a_silent_listener_ends_at_the_deadline_or_on_request)
 	close(fd);
 }
 
-/* What a GnuTLS client with the right key tries; QUIET: nothing but what its priority says. */
+/* A GnuTLS client that tries to get in with less than the protocol asks for. */
 struct weak_client {
 	const char *address;
 	const char *priority;

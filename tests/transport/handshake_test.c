@@ -41,8 +41,7 @@ static void run_order(const unsigned *order, unsigned n, bool one_by_one)
 	struct via_session_config config = {.fabric = FABRIC, .multifd = n - 1};
 	uint8_t *memory = via_pages_alloc(PAIR_MEMORY_LEN);
 	struct via_region region = {
-		.desc = {.name = "ram", .len = PAIR_MEMORY_LEN, .page_size = 4096},
-		.addr = memory};
+		.desc = {.name = "ram", .len = PAIR_MEMORY_LEN, .page_size = 4096}, .addr = memory};
 	_Atomic bool done = false;
 	struct via_work work = {.arg = &done, .next = write_all};
 	struct via_error err = {0};
@@ -54,7 +53,8 @@ static void run_order(const unsigned *order, unsigned n, bool one_by_one)
 	cr_assert_eq(via_session_connect_control(control, &config, &region, 1, -1, &s, &err), 0,
 		     "%s: %s", err.what, err.seen);
 	for (unsigned i = 0; i < n; i++) {
-		unsigned kind = order[i] ? VIA_MULTIFD : VIA_MAIN, index = order[i] ? order[i] - 1 : 0;
+		unsigned kind = order[i] ? VIA_MULTIFD : VIA_MAIN,
+			 index = order[i] ? order[i] - 1 : 0;
 
 		cr_assert_eq(via_session_open_channel(s, kind, index, &err), 0, "%s: %s", err.what,
 			     err.seen);
@@ -247,8 +247,7 @@ static struct via_ep *hand_open_well(struct hand *h, uint8_t kind, uint16_t inde
 	return ep;
 }
 
-static void expect_refused(struct hand *h, uint8_t kind, uint16_t index, int code,
-			   const char *says)
+static void expect_refused(struct hand *h, uint8_t kind, uint16_t index, int code, const char *says)
 {
 	struct via_channel_refused m;
 	struct via_control_frame frame;
@@ -372,9 +371,8 @@ Test(handshake, channel_that_was_not_announced_is_refused, .timeout = 60)
 Test(handshake, malformed_address_is_refused, .timeout = 60)
 {
 	uint8_t addr[] = "not an address", buf[2048];
-	struct via_channel_open m = {.id = {.kind = VIA_MAIN, .epoch = 1},
-				     .addr = addr,
-				     .addr_len = sizeof(addr)};
+	struct via_channel_open m = {
+		.id = {.kind = VIA_MAIN, .epoch = 1}, .addr = addr, .addr_len = sizeof(addr)};
 	struct via_control_frame frame;
 	struct hand h;
 

@@ -20,8 +20,8 @@ struct destination {
 	/* what came of it, once joined */
 	struct via_error accept_error;  /* of accept and provide */
 	struct via_error channel_error; /* of the wait for the essential channels */
-	struct via_error end_error;     /* of the session after that; code 0: the source said goodbye */
-	unsigned messages;              /* user messages on main */
+	struct via_error end_error; /* of the session after that; code 0: the source said goodbye */
+	unsigned messages;          /* user messages on main */
 	uint8_t *memory;
 	/* its own */
 	int fd;
