@@ -5,12 +5,17 @@
  *
  *   ofi[:PROVIDER][,tx-depth=N][,rx-depth=N]     ofi alone is ofi:tcp
  *
- * One fabric is one libfabric domain. Each endpoint of ours is two of the provider's: one for
- * messages and one for writes, on one completion queue, with one epoll descriptor that joins
- * what can wake the owner. The one for writes can be closed on its own, and that is how
- * memory is revoked: closing a registration keeps new writes out, but a provider
- * that has begun to receive one goes on (tcp does: the rest of a write of 1 MiB lands
- * after fi_close() of its memory region). Without its endpoint nothing can.
+ * Each endpoint of ours is two of the provider's: one for messages and one for writes, on one
+ * completion queue, with one epoll descriptor that joins what can wake the owner. The one for
+ * writes can be closed on its own, and that is how memory is revoked: closing a registration
+ * keeps new writes out, but a provider that has begun to receive one goes on (tcp does: the
+ * rest of a write of 1 MiB lands after fi_close() of its memory region). Without its endpoint
+ * nothing can.
+ *
+ * Providers in software (tcp, shm) get a libfabric domain for each endpoint: within one domain
+ * every thread's progress touches every endpoint's sockets, and closing one while another
+ * thread is inside crashes (libfabric 1.17). A NIC's domain is shared, because there each
+ * registration pins its memory.
  */
 #ifndef VIA_FABRICS_OFI_OFI_H
 #define VIA_FABRICS_OFI_OFI_H
@@ -42,8 +47,12 @@ extern const struct via_fabric_ops via_ofi_ops;
 struct ofi_fabric {
 	struct via_fabric base;
 	struct fi_info *info;
-	struct fid_fabric *fabric;
-	struct fid_domain *domain;
+	struct ofi_domain {
+		struct fid_fabric *fabric;
+		struct fid_domain *domain;
+	} shared;
+	bool own_domains;   /* each endpoint has one of its own */
+	struct ofi_mr *mrs; /* all registrations */
 	uint64_t mr_mode;
 	bool has_fd;                    /* completion queues have a descriptor to sleep on */
 	char provider[48];              /* as in the spec: "tcp" */
@@ -52,11 +61,13 @@ struct ofi_fabric {
 };
 
 /*
- * A registration. Providers with FI_MR_ENDPOINT bind memory to one endpoint: for them there
- * is one fid for each endpoint that uses it, made at its first use, in its own slot.
+ * A registration. Where endpoints have domains of their own, and with providers that bind
+ * memory to one endpoint (FI_MR_ENDPOINT), there is one fid for each endpoint that uses it, made
+ * at its first use, in its own slot.
  */
 struct ofi_mr {
 	struct via_mr base;
+	struct ofi_mr *next;   /* of the same fabric */
 	unsigned access;       /* enum via_mr_access */
 	struct fid_mr *fid;    /* NULL: not needed, or by endpoint */
 	struct fid_mr **by_ep; /* OFI_EPS_MAX slots by via_ep.id; NULL: fid serves all */
@@ -95,6 +106,7 @@ struct ofi_queue {
 struct ofi_ep {
 	struct via_ep base;
 	uint64_t serial;
+	struct ofi_domain domain; /* its own, or the fabric's */
 	struct fid_ep *msg;
 	struct fid_ep *rma; /* NULL: revoked (or the endpoint is dead) */
 	struct fid_av *av;
@@ -140,6 +152,11 @@ struct ofi_ep {
 
 /* -- ofi_fabric.c -- */
 
+/* Open the provider's fabric and domain of fab->info. Nothing is open after a failure. */
+int ofi_domain_open(const struct ofi_fabric *fab, struct ofi_domain *domain, struct via_error *err);
+/* Accepts one that is not open. */
+void ofi_domain_close(struct ofi_domain *domain);
+
 /* A negated libfabric code as one of the closed list. */
 int ofi_code(long code);
 /*
@@ -166,6 +183,8 @@ int ofi_rkey_unpack(struct via_ep *ep, const void *buf, size_t len, uint64_t reg
 void ofi_rkey_free(struct via_rkey *rkey);
 /* The descriptor that a post on @ep needs for @mr; may be NULL. 0 or a negated code. */
 int ofi_mr_desc(const struct via_mr *mr, struct ofi_ep *ep, void **desc);
+/* Close what is registered for @ep alone. */
+void ofi_mr_forget_ep(struct ofi_ep *ep);
 size_t ofi_rkey_max(const struct fi_info *info);
 
 /* -- ofi_ep.c -- */

@@ -447,13 +447,12 @@ static int set_timer(struct ofi_ep *ep)
 /* May the owner sleep on the provider's descriptor? 0, -EAGAIN or a failure. */
 static int try_wait(struct ofi_ep *ep)
 {
-	const struct ofi_fabric *fab = (const struct ofi_fabric *)ep->base.fab;
 	struct fid *fids[] = {&ep->cq->fid};
 	int rc;
 
 	if (!ofi_ep_enter(ep))
 		return -EAGAIN;
-	rc = fi_trywait(fab->fabric, fids, 1);
+	rc = fi_trywait(ep->domain.fabric, fids, 1);
 	ofi_ep_leave(ep);
 	return rc == -FI_EAGAIN ? -EAGAIN : rc ? ofi_code(rc) : 0;
 }

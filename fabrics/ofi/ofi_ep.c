@@ -87,7 +87,7 @@ static int open_cq(struct ofi_fabric *fab, struct ofi_ep *ep)
 	struct fi_cq_attr attr = {.size = 2 * (size_t)(caps->tx_depth + caps->rx_depth) + 16,
 				  .format = FI_CQ_FORMAT_MSG,
 				  .wait_obj = fab->has_fd ? FI_WAIT_FD : FI_WAIT_NONE};
-	int fd, rc = fi_cq_open(fab->domain, &attr, &ep->cq, NULL);
+	int fd, rc = fi_cq_open(ep->domain.domain, &attr, &ep->cq, NULL);
 
 	if (rc)
 		return rc;
@@ -107,7 +107,7 @@ static int open_counter(struct ofi_fabric *fab, struct ofi_ep *ep)
 
 	if (fab->has_fd || !(fab->info->caps & FI_RMA_EVENT))
 		return 0;
-	rc = fi_cntr_open(fab->domain, &attr, &ep->landed, NULL);
+	rc = fi_cntr_open(ep->domain.domain, &attr, &ep->landed, NULL);
 	return rc ? rc : fi_ep_bind(ep->rma, &ep->landed->fid, FI_REMOTE_WRITE);
 }
 
@@ -117,7 +117,7 @@ static int open_one(struct ofi_fabric *fab, struct ofi_ep *ep, struct fid_ep **o
 	int rc;
 
 	*call = "fi_endpoint";
-	rc = fi_endpoint(fab->domain, fab->info, one, NULL);
+	rc = fi_endpoint(ep->domain.domain, fab->info, one, NULL);
 	if (rc)
 		return rc;
 	*call = "fi_ep_bind";
@@ -135,7 +135,7 @@ static int open_both(struct ofi_fabric *fab, struct ofi_ep *ep, const char **cal
 	if (rc)
 		return rc;
 	*call = "fi_av_open";
-	rc = fi_av_open(fab->domain, &av, &ep->av, NULL);
+	rc = fi_av_open(ep->domain.domain, &av, &ep->av, NULL);
 	if (!rc)
 		rc = open_one(fab, ep, &ep->msg, call);
 	if (!rc)
@@ -176,6 +176,12 @@ int ofi_ep_open(struct via_fabric *base, enum via_ep_side side, struct via_ep **
 		rc = make_ops(ep);
 	if (rc) {
 		fail_ep(base, "make its tables", rc, via_err_text(rc), err);
+		goto fail;
+	}
+	ep->domain = fab->shared;
+	rc = fab->own_domains ? ofi_domain_open(fab, &ep->domain, err) : 0;
+	if (rc) {
+		ep->domain = (struct ofi_domain){0};
 		goto fail;
 	}
 	rc = open_both(fab, ep, &call);
@@ -441,8 +447,12 @@ void ofi_ep_close(struct via_ep *base)
 	fab = (struct ofi_fabric *)base->fab;
 	ofi_ep_kill(ep, -ECANCELED);
 	ofi_mr_dereg(ep->hello_mr);
-	if (base->id < OFI_EPS_MAX)
+	if (base->id < OFI_EPS_MAX) {
+		ofi_mr_forget_ep(ep);
 		fab->ep[base->id] = NULL;
+	}
+	if (fab->own_domains)
+		ofi_domain_close(&ep->domain);
 	if (ep->timer_fd >= 0)
 		close(ep->timer_fd);
 	if (ep->abort_fd >= 0)

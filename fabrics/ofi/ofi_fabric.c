@@ -156,31 +156,34 @@ static int fail_call(const struct ofi_fabric *fab, const char *call, int rc, str
 			fab->provider, call, fi_strerror(-rc));
 }
 
-/* Open fabric and domain of fab->info. Nothing is open after a failure. */
-static int open_domain(struct ofi_fabric *fab, struct via_error *err)
+int ofi_domain_open(const struct ofi_fabric *fab, struct ofi_domain *d, struct via_error *err)
 {
-	int rc = fi_fabric(fab->info->fabric_attr, &fab->fabric, NULL);
+	int rc = fi_fabric(fab->info->fabric_attr, &d->fabric, NULL);
 
 	if (rc)
 		return fail_call(fab, "fi_fabric", rc, err);
-	rc = fi_domain(fab->fabric, fab->info, &fab->domain, NULL);
+	rc = fi_domain(d->fabric, fab->info, &d->domain, NULL);
 	if (!rc)
 		return 0;
-	fi_close(&fab->fabric->fid);
+	fi_close(&d->fabric->fid);
+	d->fabric = NULL;
 	return fail_call(fab, "fi_domain", rc, err);
 }
 
-static void close_domain(struct ofi_fabric *fab)
+void ofi_domain_close(struct ofi_domain *d)
 {
-	fi_close(&fab->domain->fid);
-	fi_close(&fab->fabric->fid);
+	if (d->domain)
+		fi_close(&d->domain->fid);
+	if (d->fabric)
+		fi_close(&d->fabric->fid);
+	*d = (struct ofi_domain){0};
 }
 
 static bool queue_has_fd(struct ofi_fabric *fab)
 {
 	struct fi_cq_attr attr = {.size = 8, .format = FI_CQ_FORMAT_MSG, .wait_obj = FI_WAIT_FD};
 	struct fid_cq *cq;
-	int fd, rc = fi_cq_open(fab->domain, &attr, &cq, NULL);
+	int fd, rc = fi_cq_open(fab->shared.domain, &attr, &cq, NULL);
 
 	if (rc)
 		return false;
@@ -200,10 +203,10 @@ static int count_remote_writes(struct ofi_fabric *fab, const struct via_fabric_s
 
 	if (!info)
 		return 0;
-	close_domain(fab);
+	ofi_domain_close(&fab->shared);
 	fi_freeinfo(fab->info);
 	fab->info = info;
-	return open_domain(fab, err);
+	return ofi_domain_open(fab, &fab->shared, err);
 }
 
 static int ofi_open(const struct via_fabric_spec *spec, struct via_fabric **out,
@@ -224,7 +227,8 @@ static int ofi_open(const struct via_fabric_spec *spec, struct via_fabric **out,
 	snprintf(fab->provider, sizeof(fab->provider), "%s",
 		 spec->device[0] ? spec->device : DEFAULT_PROVIDER);
 	fab->info = ofi_select(fab->provider, spec->local_host, 0);
-	rc = fab->info ? open_domain(fab, err) : no_provider(fab->provider, spec, err);
+	rc = fab->info ? ofi_domain_open(fab, &fab->shared, err)
+		       : no_provider(fab->provider, spec, err);
 	if (!rc) {
 		fab->has_fd = queue_has_fd(fab);
 		rc = fab->has_fd ? 0 : count_remote_writes(fab, spec, err);
@@ -234,6 +238,7 @@ static int ofi_open(const struct via_fabric_spec *spec, struct via_fabric **out,
 		free(fab);
 		return rc;
 	}
+	fab->own_domains = !fab->info->nic;
 	fab->mr_mode = (uint64_t)fab->info->domain_attr->mr_mode;
 	ofi_fill_caps(fab->info, tx_depth, rx_depth, &fab->base.caps);
 	*out = &fab->base;
@@ -246,7 +251,7 @@ static void ofi_close(struct via_fabric *base)
 
 	if (!fab)
 		return;
-	close_domain(fab);
+	ofi_domain_close(&fab->shared);
 	fi_freeinfo(fab->info);
 	free(fab);
 }

@@ -38,10 +38,11 @@ static int random_key(const struct ofi_fabric *fab, uint64_t *key)
 	return 0;
 }
 
-/* Register for the domain, or for @ep where the provider binds memory to endpoints. */
+/* Register with the domain of @ep, or with the fabric's (NULL). */
 static int register_with(struct ofi_fabric *fab, const struct ofi_mr *mr, struct ofi_ep *ep,
 			 struct fid_mr **fid)
 {
+	struct fid_domain *domain = ep ? ep->domain.domain : fab->shared.domain;
 	uint64_t key = 0;
 	unsigned tries = 0;
 	int rc;
@@ -49,10 +50,10 @@ static int register_with(struct ofi_fabric *fab, const struct ofi_mr *mr, struct
 	do {
 		rc = fab->mr_mode & FI_MR_PROV_KEY ? 0 : random_key(fab, &key);
 		if (!rc)
-			rc = fi_mr_reg(fab->domain, mr->base.addr, mr->base.len,
+			rc = fi_mr_reg(domain, mr->base.addr, mr->base.len,
 				       provider_access(mr->access), 0, key, 0, fid, NULL);
 	} while (rc == -FI_ENOKEY && ++tries < KEY_TRIES); /* taken: choose another */
-	if (rc || !ep)
+	if (rc || !(fab->mr_mode & FI_MR_ENDPOINT))
 		return rc;
 	rc = fi_mr_bind(*fid, mr->access & VIA_MR_REMOTE_WRITE ? &ep->rma->fid : &ep->msg->fid, 0);
 	if (!rc)
@@ -74,7 +75,7 @@ int ofi_mr_reg(struct via_fabric *base, void *addr, size_t len, unsigned access,
 		return via_fail(err, -ENOMEM, "register memory\nout of memory\nfree some memory");
 	mr->base = (struct via_mr){.fab = base, .addr = addr, .len = len};
 	mr->access = access;
-	if (needed && fab->mr_mode & FI_MR_ENDPOINT) {
+	if (needed && (fab->own_domains || fab->mr_mode & FI_MR_ENDPOINT)) {
 		mr->by_ep = calloc(OFI_EPS_MAX, sizeof(struct fid_mr *));
 		rc = mr->by_ep ? 0 : -FI_ENOMEM;
 	} else if (needed) {
@@ -87,6 +88,8 @@ int ofi_mr_reg(struct via_fabric *base, void *addr, size_t len, unsigned access,
 				"check the limit of locked memory (ulimit -l) and free memory",
 				len, fab->provider, fi_strerror(-rc));
 	}
+	mr->next = fab->mrs;
+	fab->mrs = mr;
 	*out = &mr->base;
 	return 0;
 }
@@ -121,11 +124,14 @@ static int note_given(struct ofi_mr *mr, const struct ofi_ep *ep)
 
 void ofi_mr_dereg(struct via_mr *base)
 {
-	struct ofi_mr *mr = (struct ofi_mr *)base;
+	struct ofi_mr *mr = (struct ofi_mr *)base, **at;
 
 	if (!mr)
 		return;
 	revoke_given(mr);
+	for (at = &((struct ofi_fabric *)base->fab)->mrs; *at != mr; at = &(*at)->next)
+		;
+	*at = mr->next;
 	if (mr->fid)
 		fi_close(&mr->fid->fid);
 	for (unsigned i = 0; mr->by_ep && i < OFI_EPS_MAX; i++)
@@ -134,6 +140,16 @@ void ofi_mr_dereg(struct via_mr *base)
 	free(mr->by_ep);
 	free(mr->given);
 	free(mr);
+}
+
+void ofi_mr_forget_ep(struct ofi_ep *ep)
+{
+	for (struct ofi_mr *mr = ((struct ofi_fabric *)ep->base.fab)->mrs; mr; mr = mr->next) {
+		if (!mr->by_ep || !mr->by_ep[ep->base.id])
+			continue;
+		fi_close(&mr->by_ep[ep->base.id]->fid);
+		mr->by_ep[ep->base.id] = NULL;
+	}
 }
 
 /* The registration that serves @ep; NULL where none is needed. A slot is used by its endpoint's owner alone. */
@@ -216,7 +232,7 @@ ssize_t ofi_rkey_pack(const struct via_mr *base, struct via_ep *ep, void *buf, s
 	return rc ? rc : (ssize_t)w.pos;
 }
 
-static int get_raw(struct via_wire *w, struct ofi_fabric *fab, struct ofi_rkey *key)
+static int get_raw(struct via_wire *w, struct fid_domain *domain, struct ofi_rkey *key)
 {
 	uint16_t len = via_wire_get_u16(w);
 	const uint8_t *view = via_wire_get_view(w, len);
@@ -225,7 +241,7 @@ static int get_raw(struct via_wire *w, struct ofi_fabric *fab, struct ofi_rkey *
 	if (!view || len > sizeof(raw) || via_wire_finish(w))
 		return -EPROTO;
 	memcpy(raw, view, len);
-	if (fi_mr_map_raw(fab->domain, key->addr, raw, len, &key->key, 0))
+	if (fi_mr_map_raw(domain, key->addr, raw, len, &key->key, 0))
 		return -EPROTO;
 	key->mapped = true;
 	return 0;
@@ -249,7 +265,7 @@ int ofi_rkey_unpack(struct via_ep *ep, const void *buf, size_t len, uint64_t reg
 	    key->addr > UINT64_MAX - region_len) {
 		rc = -EPROTO;
 	} else if (raw) {
-		rc = get_raw(&w, fab, key);
+		rc = get_raw(&w, ((struct ofi_ep *)ep)->domain.domain, key);
 	} else {
 		key->key = via_wire_get_u64(&w);
 		rc = via_wire_finish(&w);
@@ -272,6 +288,6 @@ void ofi_rkey_free(struct via_rkey *base)
 	if (!key)
 		return;
 	if (key->mapped)
-		fi_mr_unmap_key(((struct ofi_fabric *)base->ep->fab)->domain, key->key);
+		fi_mr_unmap_key(((struct ofi_ep *)base->ep)->domain.domain, key->key);
 	free(key);
 }
