@@ -61,6 +61,7 @@ struct via_migrate_result {
 	enum via_outcome outcome;
 	unsigned rounds;         /* the one with the guest stopped included */
 	uint64_t total_ns;       /* from the call to the confirmation that the guest runs */
+	uint64_t setup_ns;       /* of total_ns: channels, threads and bitmap made; source only */
 	uint64_t downtime_ns;    /* from the guest's stop to that confirmation; source only */
 	uint64_t bytes_sent;     /* written one-sided */
 	uint64_t pages_sent;     /* among them, pages with content */

@@ -41,8 +41,8 @@ static json_t *verify_object(const struct run_result *r)
 
 char *report_encode(const struct run_result *r, size_t *len)
 {
-	json_t *root = json_pack("{s:o, s:f}", "verify", verify_object(r), "cpu_s",
-				 r->cpu_destination);
+	json_t *root =
+		json_pack("{s:o, s:f}", "verify", verify_object(r), "cpu_s", r->cpu_destination);
 	char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
 
 	json_decref(root);
@@ -61,8 +61,9 @@ int report_decode(const void *report, size_t len, struct run_result *r, struct v
 
 	json_decref(root);
 	if (rc || pages < 0 || missing < 0 || stale < 0 || torn < 0)
-		return via_fail(err, -EPROTO, "read the destination's report\nit is malformed\n"
-					      "check that both sides run the same release");
+		return via_fail(err, -EPROTO,
+				"read the destination's report\nit is malformed\n"
+				"check that both sides run the same release");
 	r->verify = (struct demo_verify){.pages = (uint64_t)pages,
 					 .missing = (uint64_t)missing,
 					 .stale = (uint64_t)stale,
@@ -82,8 +83,8 @@ static json_t *fence_object(const struct run_result *r)
 {
 	const struct via_session_stats *s = &r->migrate.session;
 
-	return json_pack("{s:I, s:b, s:{s:f, s:f, s:f}}", "epochs", (json_int_t)s->epochs,
-			 "sealed", (int)s->sealed, "drain_us", "p50", drain_us(r, 500), "p99",
+	return json_pack("{s:I, s:b, s:{s:f, s:f, s:f}}", "epochs", (json_int_t)s->epochs, "sealed",
+			 (int)s->sealed, "drain_us", "p50", drain_us(r, 500), "p99",
 			 drain_us(r, 990), "max", (double)s->drain_ns.max / 1e3);
 }
 
@@ -93,16 +94,17 @@ static json_t *result_object(const struct run_result *r)
 	const struct via_session_stats *s = &m->session;
 
 	return json_pack(
-		"{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:f, s:o,"
+		"{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:I, s:I, s:f, s:o,"
 		" s:{s:f, s:f}}",
 		"result", via_outcome_name(m->outcome), "mode", "precopy", "fabric", s->fabric,
 		"control", s->security, "memory_bytes", (json_int_t)r->memory, "multifd_channels",
 		(json_int_t)s->multifd, "preempt_channels", (json_int_t)s->preempt, "rounds",
-		(json_int_t)m->rounds, "total_ms", seconds(m->total_ns) * 1e3, "downtime_ms",
-		seconds(m->downtime_ns) * 1e3, "bytes_sent", (json_int_t)m->bytes_sent,
-		"pages_sent", (json_int_t)m->pages_sent, "zero_pages", (json_int_t)m->zero_pages,
-		"gib_per_s", gib_per_s(r), "fence", fence_object(r), "cpu_s", "source",
-		r->cpu_source, "destination", r->cpu_destination);
+		(json_int_t)m->rounds, "total_ms", seconds(m->total_ns) * 1e3, "setup_ms",
+		seconds(m->setup_ns) * 1e3, "downtime_ms", seconds(m->downtime_ns) * 1e3,
+		"bytes_sent", (json_int_t)m->bytes_sent, "pages_sent", (json_int_t)m->pages_sent,
+		"zero_pages", (json_int_t)m->zero_pages, "gib_per_s", gib_per_s(r), "fence",
+		fence_object(r), "cpu_s", "source", r->cpu_source, "destination",
+		r->cpu_destination);
 }
 
 static void print_json(const struct run_result *r)
@@ -128,14 +130,15 @@ static void print_source_lines(const struct settings *settings, const struct run
 	const struct via_migrate_result *m = &r->migrate;
 	char sent[32];
 
-	printf("  time       %.3f s in all, the guest stood still for %.1f ms (limit %.0f ms)\n",
-	       seconds(m->total_ns), seconds(m->downtime_ns) * 1e3,
+	printf("  time       %.3f s in all (set-up %.3f s), the guest stood still for %.1f ms "
+	       "(limit %.0f ms)\n",
+	       seconds(m->total_ns), seconds(m->setup_ns), seconds(m->downtime_ns) * 1e3,
 	       seconds(settings->downtime_ns) * 1e3);
 	printf("  sent       %s in %u rounds: %llu pages, and %llu zero pages; %.2f GiB/s\n",
 	       format_bytes(m->bytes_sent, sent, sizeof(sent)), m->rounds,
-	       (unsigned long long)m->pages_sent, (unsigned long long)m->zero_pages,
-	       gib_per_s(r));
-	printf("  fence      %llu epochs drained, %s; drain p50 %.0f us, p99 %.0f us, max %.0f us\n",
+	       (unsigned long long)m->pages_sent, (unsigned long long)m->zero_pages, gib_per_s(r));
+	printf("  fence      %llu epochs drained, %s; drain p50 %.0f us, p99 %.0f us, max %.0f "
+	       "us\n",
 	       (unsigned long long)m->session.epochs, m->session.sealed ? "sealed" : "not sealed",
 	       drain_us(r, 500), drain_us(r, 990), (double)m->session.drain_ns.max / 1e3);
 	printf("  CPU        source %.2f s, destination %.2f s\n", r->cpu_source,
@@ -148,7 +151,8 @@ static void print_summary(const struct settings *settings, const struct run_resu
 	char memory[32];
 
 	printf("migration %s: %s of guest RAM over %s, %u multifd channels, control %s\n",
-	       via_outcome_name(r->migrate.outcome), format_bytes(r->memory, memory, sizeof(memory)),
+	       via_outcome_name(r->migrate.outcome),
+	       format_bytes(r->memory, memory, sizeof(memory)),
 	       s->fabric[0] ? s->fabric : "(no fabric yet)", s->multifd,
 	       s->security[0] ? s->security : "not connected");
 	if (source && r->migrate.outcome == VIA_COMPLETED)
@@ -162,7 +166,8 @@ static void print_summary(const struct settings *settings, const struct run_resu
 	if (source && r->migrate.outcome == VIA_ABORTED)
 		printf("  the guest runs on at the source\n");
 	if (source && r->migrate.outcome == VIA_PAUSED)
-		printf("  the guest is paused here and may run at the destination: look there first\n");
+		printf("  the guest is paused here and may run at the destination: look there "
+		       "first\n");
 }
 
 void report_print(const struct settings *settings, const struct run_result *r, bool source)

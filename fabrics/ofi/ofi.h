@@ -5,17 +5,17 @@
  *
  *   ofi[:PROVIDER][,tx-depth=N][,rx-depth=N]     ofi alone is ofi:tcp
  *
- * Each endpoint of ours is two of the provider's: one for messages and one for writes, on one
- * completion queue, with one epoll descriptor that joins what can wake the owner. The one for
- * writes can be closed on its own, and that is how memory is revoked: closing a registration
- * keeps new writes out, but a provider that has begun to receive one goes on (tcp does: the
- * rest of a write of 1 MiB lands after fi_close() of its memory region). Without its endpoint
- * nothing can.
+ * Each endpoint of ours is two lanes of the provider's, one for messages and one for writes, and
+ * one epoll descriptor that joins what can wake the owner. The lane for writes can be closed on
+ * its own, and that is how memory is revoked: closing a registration keeps new writes out, but
+ * a provider that has begun to receive one goes on (tcp does: the rest of a write of 1 MiB
+ * lands after fi_close() of its memory region). Without its lane nothing can.
  *
- * Providers in software (tcp, shm) get a libfabric domain for each endpoint: within one domain
- * every thread's progress touches every endpoint's sockets, and closing one while another
- * thread is inside crashes (libfabric 1.17). A NIC's domain is shared, because there each
- * registration pins its memory.
+ * A lane is an endpoint with an address vector and a completion queue of its own, and with providers in
+ * software (tcp, shm) also with a libfabric domain of its own: within one domain every thread's
+ * progress touches every endpoint's sockets, and closing an endpoint whose queue or domain
+ * another thread goes on to use crashes (libfabric 1.17). A NIC's domain is shared, because there
+ * each registration pins its memory.
  */
 #ifndef VIA_FABRICS_OFI_OFI_H
 #define VIA_FABRICS_OFI_OFI_H
@@ -60,18 +60,20 @@ struct ofi_fabric {
 	uint64_t next_serial;
 };
 
+enum ofi_lane_kind { OFI_MSG, OFI_RMA, OFI_LANES };
+
 /*
- * A registration. Where endpoints have domains of their own, and with providers that bind
- * memory to one endpoint (FI_MR_ENDPOINT), there is one fid for each endpoint that uses it, made
- * at its first use, in its own slot.
+ * A registration. Where lanes have domains of their own, and with providers that bind memory to
+ * one endpoint (FI_MR_ENDPOINT), there is one fid for each lane that uses it, made at its first
+ * use, in its own slot.
  */
 struct ofi_mr {
 	struct via_mr base;
-	struct ofi_mr *next;   /* of the same fabric */
-	unsigned access;       /* enum via_mr_access */
-	struct fid_mr *fid;    /* NULL: not needed, or by endpoint */
-	struct fid_mr **by_ep; /* OFI_EPS_MAX slots by via_ep.id; NULL: fid serves all */
-	struct ofi_given {     /* endpoints whose peers were given a key */
+	struct ofi_mr *next;     /* of the same fabric */
+	unsigned access;         /* enum via_mr_access */
+	struct fid_mr *fid;      /* NULL: not needed, or by lane */
+	struct fid_mr **by_lane; /* slots by via_ep.id and lane; NULL: fid serves all */
+	struct ofi_given {       /* endpoints whose peers were given a key */
 		unsigned id;
 		uint64_t serial; /* an id is used again, a serial is not */
 	} * given;
@@ -103,19 +105,22 @@ struct ofi_queue {
 	struct ofi_op *head, **tail;
 };
 
+struct ofi_lane {
+	struct ofi_domain domain; /* its own, or the fabric's */
+	struct fid_av *av;
+	struct fid_cq *cq;
+	struct fid_ep *ep; /* NULL: closed */
+	fi_addr_t peer;
+};
+
 struct ofi_ep {
 	struct via_ep base;
 	uint64_t serial;
-	struct ofi_domain domain; /* its own, or the fabric's */
-	struct fid_ep *msg;
-	struct fid_ep *rma; /* NULL: revoked (or the endpoint is dead) */
-	struct fid_av *av;
-	struct fid_cq *cq;
-	fi_addr_t msg_peer, rma_peer;
+	struct ofi_lane lane[OFI_LANES];
 
 	/*
-	 * Taken by the owner while it is inside the provider, and by whoever revokes memory. The
-	 * owner only tries: who finds it taken comes back later.
+	 * Taken by the owner while it is inside the lane for writes, and by whoever revokes memory.
+	 * The owner only tries: who finds it taken comes back later.
 	 */
 	_Atomic bool inside;
 
@@ -126,6 +131,7 @@ struct ofi_ep {
 	int timer_fd;
 	struct fid_cntr *landed; /* writes of the peer: they complete nothing here */
 	uint64_t landed_seen;
+	bool progressed;    /* something completed since the last look */
 	uint64_t active_ns; /* when something last happened */
 	uint64_t timer_ns;  /* the next sleep */
 
@@ -181,10 +187,10 @@ ssize_t ofi_rkey_pack(const struct via_mr *mr, struct via_ep *ep, void *buf, siz
 int ofi_rkey_unpack(struct via_ep *ep, const void *buf, size_t len, uint64_t region_len,
 		    struct via_rkey **rkey, struct via_error *err);
 void ofi_rkey_free(struct via_rkey *rkey);
-/* The descriptor that a post on @ep needs for @mr; may be NULL. 0 or a negated code. */
-int ofi_mr_desc(const struct via_mr *mr, struct ofi_ep *ep, void **desc);
-/* Close what is registered for @ep alone. */
-void ofi_mr_forget_ep(struct ofi_ep *ep);
+/* The descriptor that a post on a lane of @ep needs for @mr; may be NULL. 0 or a negated code. */
+int ofi_mr_desc(const struct via_mr *mr, struct ofi_ep *ep, enum ofi_lane_kind kind, void **desc);
+/* Close what is registered for that lane alone. */
+void ofi_mr_forget(struct ofi_ep *ep, enum ofi_lane_kind kind);
 size_t ofi_rkey_max(const struct fi_info *info);
 
 /* -- ofi_ep.c -- */
@@ -197,9 +203,9 @@ void ofi_ep_close(struct via_ep *ep);
 void ofi_ep_abort(struct via_ep *ep);
 /* The provider's part of @ep is closed: from here on no buffer is touched. Idempotent. Owner's. */
 void ofi_ep_kill(struct ofi_ep *ep, int reason);
-/* Close the part that takes the peer's writes. Any thread that does set-up. */
+/* Close the lane that takes the peer's writes. Any thread that does set-up. */
 void ofi_ep_revoke(struct ofi_ep *ep);
-/* Try to enter the provider on behalf of @ep; leave when true. */
+/* Try to enter the lane for writes; leave when true. */
 bool ofi_ep_enter(struct ofi_ep *ep);
 void ofi_ep_leave(struct ofi_ep *ep);
 

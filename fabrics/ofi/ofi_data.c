@@ -29,7 +29,7 @@
  */
 #define ACTIVE_NS    (200 * VIA_NS_PER_US)
 #define TIMER_MIN_NS (20 * VIA_NS_PER_US)
-#define TIMER_MAX_NS VIA_NS_PER_MS
+#define TIMER_MAX_NS (250 * VIA_NS_PER_US)
 
 /* 0, or why nothing more can be posted. */
 static int check_alive(const struct ofi_ep *ep)
@@ -62,15 +62,15 @@ static void free_op(struct ofi_ep *ep, struct ofi_op *op)
 }
 
 /* The pieces as the provider wants them. Returns the sum of their lengths, or a negated code. */
-static ssize_t take_pieces(struct ofi_ep *ep, const struct via_sge *sge, unsigned n,
-			   struct iovec *iov, void **desc)
+static ssize_t take_pieces(struct ofi_ep *ep, enum ofi_lane_kind kind, const struct via_sge *sge,
+			   unsigned n, struct iovec *iov, void **desc)
 {
 	size_t len = 0;
 
 	if (n == 0 || n > ep->base.fab->caps.sge_max)
 		return -EINVAL;
 	for (unsigned i = 0; i < n; i++) {
-		int rc = ofi_mr_desc(sge[i].mr, ep, &desc[i]);
+		int rc = ofi_mr_desc(sge[i].mr, ep, kind, &desc[i]);
 
 		if (rc)
 			return rc;
@@ -96,20 +96,21 @@ static void retire_generations(struct ofi_ep *ep)
 
 static int write_now(struct ofi_ep *ep, struct ofi_op *op)
 {
+	struct ofi_lane *lane = &ep->lane[OFI_RMA];
 	struct iovec iov[OFI_SGE_MAX];
 	void *desc[OFI_SGE_MAX];
-	ssize_t len = take_pieces(ep, op->sge, op->n, iov, desc);
+	ssize_t len = take_pieces(ep, OFI_RMA, op->sge, op->n, iov, desc);
 
 	if (len < 0)
 		return (int)len;
-	if (!ep->rma)
+	if (!lane->ep)
 		return -ECONNRESET;
 	return (int)fi_writemsg(
-		ep->rma,
+		lane->ep,
 		&(struct fi_msg_rma){.msg_iov = iov,
 				     .desc = desc,
 				     .iov_count = op->n,
-				     .addr = ep->rma_peer,
+				     .addr = lane->peer,
 				     .rma_iov = &(struct fi_rma_iov){.addr = op->addr,
 								     .len = (size_t)len,
 								     .key = op->key},
@@ -120,17 +121,18 @@ static int write_now(struct ofi_ep *ep, struct ofi_op *op)
 
 static int send_now(struct ofi_ep *ep, struct ofi_op *op)
 {
+	struct ofi_lane *lane = &ep->lane[OFI_MSG];
 	struct iovec iov[OFI_SGE_MAX];
 	void *desc[OFI_SGE_MAX];
-	ssize_t len = take_pieces(ep, op->sge, op->n, iov, desc);
+	ssize_t len = take_pieces(ep, OFI_MSG, op->sge, op->n, iov, desc);
 
 	if (len < 0)
 		return (int)len;
-	return (int)fi_sendmsg(ep->msg,
+	return (int)fi_sendmsg(lane->ep,
 			       &(struct fi_msg){.msg_iov = iov,
 						.desc = desc,
 						.iov_count = op->n,
-						.addr = ep->msg_peer,
+						.addr = lane->peer,
 						.context = &op->fi_context},
 			       FI_COMPLETION);
 }
@@ -254,10 +256,7 @@ int ofi_post_send(struct via_ep *base, const struct via_sge *sge, unsigned n, vo
 	/* Generation 0 has no writes: such a send only follows the sends before it. */
 	op->generation = flags & VIA_AFTER_WRITES ? ep->generation++ : 0;
 	hold(&ep->held_sends, op);
-	if (!ofi_ep_enter(ep))
-		return 0;
 	rc = release_sends(ep);
-	ofi_ep_leave(ep);
 	return rc ? fail_post(ep, rc) : 0;
 }
 
@@ -266,7 +265,7 @@ int ofi_post_recv(struct via_ep *base, const struct via_sge *sge, void *ctx)
 	struct ofi_ep *ep = (struct ofi_ep *)base;
 	struct iovec iov;
 	void *desc;
-	ssize_t len = take_pieces(ep, sge, 1, &iov, &desc);
+	ssize_t len = take_pieces(ep, OFI_MSG, sge, 1, &iov, &desc);
 	int rc = check_alive(ep);
 	struct ofi_op *op;
 
@@ -275,11 +274,11 @@ int ofi_post_recv(struct via_ep *base, const struct via_sge *sge, void *ctx)
 	op = take_op(&ep->free_rx, VIA_COMP_RECV, ctx);
 	if (!op)
 		return -EAGAIN;
-	rc = (int)fi_recvmsg(ep->msg,
+	rc = (int)fi_recvmsg(ep->lane[OFI_MSG].ep,
 			     &(struct fi_msg){.msg_iov = &iov,
 					      .desc = &desc,
 					      .iov_count = 1,
-					      .addr = ep->msg_peer,
+					      .addr = ep->lane[OFI_MSG].peer,
 					      .context = &op->fi_context},
 			     FI_COMPLETION);
 	if (rc)
@@ -331,10 +330,10 @@ static int error_status(const struct ofi_op *op, int err)
 }
 
 /* The queue has an error: report that operation. */
-static int take_error(struct ofi_ep *ep, struct via_comp *comp)
+static int take_error(struct ofi_ep *ep, struct fid_cq *cq, struct via_comp *comp)
 {
 	struct fi_cq_err_entry e = {0};
-	ssize_t n = fi_cq_readerr(ep->cq, &e, 0);
+	ssize_t n = fi_cq_readerr(cq, &e, 0);
 	int reported = 0;
 
 	if (n == -FI_EAGAIN)
@@ -376,39 +375,55 @@ static int take_entries(struct ofi_ep *ep, const struct fi_cq_msg_entry *entry, 
 }
 
 /* Did anything happen, be it only that the peer wrote? */
-static void note_activity(struct ofi_ep *ep, bool completed)
+static void note_activity(struct ofi_ep *ep)
 {
 	uint64_t landed = ep->landed ? fi_cntr_read(ep->landed) : 0;
 
-	if (!completed && landed == ep->landed_seen)
+	if (!ep->progressed && landed == ep->landed_seen)
 		return;
+	ep->progressed = false;
 	ep->landed_seen = landed;
 	ep->active_ns = via_now_ns();
 	ep->timer_ns = 0;
 }
 
-/* Inside the provider: completions, and what may follow them. *reason: what the endpoint dies of. */
+/* Completions of one lane. *reason: what the endpoint dies of. */
+static int read_lane(struct ofi_ep *ep, enum ofi_lane_kind kind, struct via_comp *comp,
+		     unsigned max, int *reason)
+{
+	struct fid_cq *cq = ep->lane[kind].cq;
+	struct fi_cq_msg_entry entry[READ_MAX];
+	ssize_t n;
+
+	if (!cq || !max)
+		return 0;
+	n = fi_cq_read(cq, entry, max < READ_MAX ? max : READ_MAX);
+	if (n == -FI_EAGAIN || n == 0)
+		return 0;
+	ep->progressed = true;
+	if (n > 0)
+		return take_entries(ep, entry, n, comp);
+	*reason = n == -FI_EAVAIL ? -ECONNRESET : ofi_code((long)n);
+	return n == -FI_EAVAIL ? take_error(ep, cq, comp) : 0;
+}
+
+/* Both lanes: completions, and what may follow them. */
 static int progress(struct ofi_ep *ep, struct via_comp *comp, unsigned max, int *reason)
 {
-	struct fi_cq_msg_entry entry[READ_MAX];
-	ssize_t n = fi_cq_read(ep->cq, entry, max < READ_MAX ? max : READ_MAX);
-	int reported = 0;
+	int n = read_lane(ep, OFI_MSG, comp, max, reason);
 
-	if (n == -FI_EAVAIL) {
-		reported = take_error(ep, comp);
-		*reason = -ECONNRESET;
-	} else if (n > 0) {
-		reported = take_entries(ep, entry, n, comp);
-	} else if (n != -FI_EAGAIN && n != 0) {
-		*reason = ofi_code((long)n);
+	if (!*reason &&
+	    ofi_ep_enter(ep)) { /* else memory is being revoked: it takes microseconds */
+		n += read_lane(ep, OFI_RMA, comp + n, max - (unsigned)n, reason);
+		if (ep->timer_fd >= 0)
+			note_activity(ep);
+		if (!*reason)
+			*reason = release_writes(ep);
+		ofi_ep_leave(ep);
 	}
-	if (ep->timer_fd >= 0)
-		note_activity(ep, n > 0);
-	if (!*reason)
-		*reason = release_writes(ep);
 	if (!*reason)
 		*reason = release_sends(ep);
-	return reported;
+	return n;
 }
 
 int ofi_poll(struct via_ep *base, struct via_comp *comp, unsigned max)
@@ -420,10 +435,9 @@ int ofi_poll(struct via_ep *base, struct via_comp *comp, unsigned max)
 		ofi_ep_kill(ep, -ECANCELED);
 	if (ep->reason)
 		return flush(ep, comp, max);
-	if (!max || !ofi_ep_enter(ep))
-		return 0; /* memory is being revoked: that takes microseconds */
+	if (!max)
+		return 0;
 	reported = progress(ep, comp, max, &reason);
-	ofi_ep_leave(ep);
 	if (reason)
 		ofi_ep_kill(ep, reason == -ECANCELED ? -ECONNRESET : reason);
 	return reported || !reason ? reported : flush(ep, comp, max);
@@ -444,17 +458,30 @@ static int set_timer(struct ofi_ep *ep)
 	return timerfd_settime(ep->timer_fd, 0, &t, NULL) ? -EIO : 0;
 }
 
-/* May the owner sleep on the provider's descriptor? 0, -EAGAIN or a failure. */
-static int try_wait(struct ofi_ep *ep)
+static int try_wait_lane(struct ofi_lane *lane)
 {
-	struct fid *fids[] = {&ep->cq->fid};
+	struct fid *fids[1];
 	int rc;
 
+	if (!lane->cq)
+		return 0;
+	fids[0] = &lane->cq->fid;
+	rc = fi_trywait(lane->domain.fabric, fids, 1);
+	return rc == -FI_EAGAIN ? -EAGAIN : rc ? ofi_code(rc) : 0;
+}
+
+/* May the owner sleep on the provider's descriptors? 0, -EAGAIN or a failure. */
+static int try_wait(struct ofi_ep *ep)
+{
+	int rc = try_wait_lane(&ep->lane[OFI_MSG]);
+
+	if (rc)
+		return rc;
 	if (!ofi_ep_enter(ep))
 		return -EAGAIN;
-	rc = fi_trywait(ep->domain.fabric, fids, 1);
+	rc = try_wait_lane(&ep->lane[OFI_RMA]);
 	ofi_ep_leave(ep);
-	return rc == -FI_EAGAIN ? -EAGAIN : rc ? ofi_code(rc) : 0;
+	return rc;
 }
 
 int ofi_arm(struct via_ep *base, int *fd)

@@ -80,75 +80,87 @@ static int watch(struct ofi_ep *ep, int fd)
 	return epoll_ctl(ep->epoll_fd, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
 }
 
-/* The queue, with its descriptor or a timer to sleep on. */
-static int open_cq(struct ofi_fabric *fab, struct ofi_ep *ep)
+/* The queue of a lane, with its descriptor among what the owner sleeps on. */
+static int open_cq(struct ofi_fabric *fab, struct ofi_ep *ep, struct ofi_lane *lane)
 {
 	const struct via_fabric_caps *caps = &fab->base.caps;
 	struct fi_cq_attr attr = {.size = 2 * (size_t)(caps->tx_depth + caps->rx_depth) + 16,
 				  .format = FI_CQ_FORMAT_MSG,
 				  .wait_obj = fab->has_fd ? FI_WAIT_FD : FI_WAIT_NONE};
-	int fd, rc = fi_cq_open(ep->domain.domain, &attr, &ep->cq, NULL);
+	int fd, rc = fi_cq_open(lane->domain.domain, &attr, &lane->cq, NULL);
 
-	if (rc)
+	if (rc || !fab->has_fd)
 		return rc;
-	if (fab->has_fd) {
-		rc = fi_control(&ep->cq->fid, FI_GETWAIT, &fd);
-		return rc ? rc : watch(ep, fd);
-	}
-	ep->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	return ep->timer_fd < 0 ? -errno : watch(ep, ep->timer_fd);
+	rc = fi_control(&lane->cq->fid, FI_GETWAIT, &fd);
+	return rc ? rc : watch(ep, fd);
 }
 
-/* Count the peer's writes, where that is needed and there is a counter for it. */
-static int open_counter(struct ofi_fabric *fab, struct ofi_ep *ep)
+static int open_lane(struct ofi_fabric *fab, struct ofi_ep *ep, struct ofi_lane *lane,
+		     const char **call)
 {
-	struct fi_cntr_attr attr = {.events = FI_CNTR_EVENTS_COMP, .wait_obj = FI_WAIT_NONE};
-	int rc;
-
-	if (fab->has_fd || !(fab->info->caps & FI_RMA_EVENT))
-		return 0;
-	rc = fi_cntr_open(ep->domain.domain, &attr, &ep->landed, NULL);
-	return rc ? rc : fi_ep_bind(ep->rma, &ep->landed->fid, FI_REMOTE_WRITE);
-}
-
-static int open_one(struct ofi_fabric *fab, struct ofi_ep *ep, struct fid_ep **one,
-		    const char **call)
-{
-	int rc;
-
-	*call = "fi_endpoint";
-	rc = fi_endpoint(ep->domain.domain, fab->info, one, NULL);
-	if (rc)
-		return rc;
-	*call = "fi_ep_bind";
-	rc = fi_ep_bind(*one, &ep->av->fid, 0);
-	return rc ? rc : fi_ep_bind(*one, &ep->cq->fid, FI_TRANSMIT | FI_RECV);
-}
-
-static int open_both(struct ofi_fabric *fab, struct ofi_ep *ep, const char **call)
-{
-	struct fi_av_attr av = {.type = FI_AV_TABLE, .count = 2};
+	struct fi_av_attr av = {.type = FI_AV_TABLE, .count = 1};
 	int rc;
 
 	*call = "fi_cq_open";
-	rc = open_cq(fab, ep);
+	rc = open_cq(fab, ep, lane);
 	if (rc)
 		return rc;
 	*call = "fi_av_open";
-	rc = fi_av_open(ep->domain.domain, &av, &ep->av, NULL);
+	rc = fi_av_open(lane->domain.domain, &av, &lane->av, NULL);
+	if (rc)
+		return rc;
+	*call = "fi_endpoint";
+	rc = fi_endpoint(lane->domain.domain, fab->info, &lane->ep, NULL);
+	if (rc)
+		return rc;
+	*call = "fi_ep_bind";
+	rc = fi_ep_bind(lane->ep, &lane->av->fid, 0);
+	return rc ? rc : fi_ep_bind(lane->ep, &lane->cq->fid, FI_TRANSMIT | FI_RECV);
+}
+
+/* Where the provider has no descriptor: a timer, and a counter of the peer's writes. */
+static int open_timer(struct ofi_fabric *fab, struct ofi_ep *ep)
+{
+	struct fi_cntr_attr attr = {.events = FI_CNTR_EVENTS_COMP, .wait_obj = FI_WAIT_NONE};
+	struct ofi_lane *rma = &ep->lane[OFI_RMA];
+	int rc;
+
+	ep->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (ep->timer_fd < 0 || watch(ep, ep->timer_fd))
+		return -errno;
+	if (!(fab->info->caps & FI_RMA_EVENT))
+		return 0;
+	rc = fi_cntr_open(rma->domain.domain, &attr, &ep->landed, NULL);
+	return rc ? rc : fi_ep_bind(rma->ep, &ep->landed->fid, FI_REMOTE_WRITE);
+}
+
+static int open_lanes(struct ofi_fabric *fab, struct ofi_ep *ep, const char **call)
+{
+	int rc = open_lane(fab, ep, &ep->lane[OFI_MSG], call);
+
 	if (!rc)
-		rc = open_one(fab, ep, &ep->msg, call);
-	if (!rc)
-		rc = open_one(fab, ep, &ep->rma, call);
+		rc = open_lane(fab, ep, &ep->lane[OFI_RMA], call);
 	if (rc)
 		return rc;
 	*call = "fi_cntr_open";
-	rc = open_counter(fab, ep);
+	rc = fab->has_fd ? 0 : open_timer(fab, ep);
 	if (rc)
 		return rc;
 	*call = "fi_enable";
-	rc = fi_enable(ep->msg);
-	return rc ? rc : fi_enable(ep->rma);
+	rc = fi_enable(ep->lane[OFI_MSG].ep);
+	return rc ? rc : fi_enable(ep->lane[OFI_RMA].ep);
+}
+
+static int open_domains(struct ofi_fabric *fab, struct ofi_ep *ep, struct via_error *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < OFI_LANES && !rc; i++)
+		if (fab->own_domains)
+			rc = ofi_domain_open(fab, &ep->lane[i].domain, err);
+		else
+			ep->lane[i].domain = fab->shared;
+	return rc;
 }
 
 int ofi_ep_open(struct via_fabric *base, enum via_ep_side side, struct via_ep **out,
@@ -178,13 +190,10 @@ int ofi_ep_open(struct via_fabric *base, enum via_ep_side side, struct via_ep **
 		fail_ep(base, "make its tables", rc, via_err_text(rc), err);
 		goto fail;
 	}
-	ep->domain = fab->shared;
-	rc = fab->own_domains ? ofi_domain_open(fab, &ep->domain, err) : 0;
-	if (rc) {
-		ep->domain = (struct ofi_domain){0};
+	rc = open_domains(fab, ep, err);
+	if (rc)
 		goto fail;
-	}
-	rc = open_both(fab, ep, &call);
+	rc = open_lanes(fab, ep, &call);
 	if (!rc)
 		rc = base->ops->mr_reg(base, ep->hello, sizeof(ep->hello), VIA_MR_LOCAL,
 				       &ep->hello_mr, NULL);
@@ -222,9 +231,9 @@ ssize_t ofi_ep_address(const struct via_ep *base, void *buf, size_t cap)
 	via_wire_put_bytes(&w, magic, sizeof(magic));
 	via_wire_put_u8(&w, (uint8_t)strlen(fab->provider));
 	via_wire_put_bytes(&w, fab->provider, strlen(fab->provider));
-	rc = put_name(&w, ep->msg);
+	rc = put_name(&w, ep->lane[OFI_MSG].ep);
 	if (!rc)
-		rc = put_name(&w, ep->rma);
+		rc = put_name(&w, ep->lane[OFI_RMA].ep);
 	if (!rc)
 		rc = via_wire_status(&w);
 	return rc ? rc : (ssize_t)w.pos;
@@ -262,18 +271,19 @@ static int insert_peer(struct ofi_ep *ep, const void *buf, size_t len)
 	const uint8_t *m = via_wire_get_view(&w, sizeof(magic));
 	size_t name_len = via_wire_get_u8(&w);
 	const uint8_t *name = via_wire_get_view(&w, name_len);
-	const uint8_t *msg, *rma;
+	const uint8_t *addr[OFI_LANES];
 
 	if (!m || memcmp(m, magic, sizeof(magic)) != 0 || !name || name_len != own_len ||
 	    memcmp(name, fab->provider, own_len) != 0)
 		return -EPROTO;
-	msg = take_name(ep, ep->msg, &w);
-	rma = take_name(ep, ep->rma, &w);
-	if (via_wire_finish(&w) || !msg || !rma)
+	for (unsigned i = 0; i < OFI_LANES; i++)
+		addr[i] = take_name(ep, ep->lane[i].ep, &w);
+	if (via_wire_finish(&w))
 		return -EPROTO;
-	if (fi_av_insert(ep->av, msg, 1, &ep->msg_peer, 0, NULL) != 1 ||
-	    fi_av_insert(ep->av, rma, 1, &ep->rma_peer, 0, NULL) != 1)
-		return -EPROTO;
+	for (unsigned i = 0; i < OFI_LANES; i++)
+		if (!addr[i] ||
+		    fi_av_insert(ep->lane[i].av, addr[i], 1, &ep->lane[i].peer, 0, NULL) != 1)
+			return -EPROTO;
 	return 0;
 }
 
@@ -367,7 +377,7 @@ int ofi_ep_connect(struct via_ep *base, const void *addr, size_t addr_len, const
 		   const struct via_wait *wait, struct via_error *err)
 {
 	struct ofi_ep *ep = (struct ofi_ep *)base;
-	int rc = ep->msg && ep->rma ? insert_peer(ep, addr, addr_len) : -EPROTO;
+	int rc = ep->reason ? ep->reason : insert_peer(ep, addr, addr_len);
 
 	if (rc)
 		return via_fail(err, rc,
@@ -407,33 +417,50 @@ void ofi_ep_leave(struct ofi_ep *ep)
 	atomic_store_explicit(&ep->inside, false, memory_order_release);
 }
 
-void ofi_ep_revoke(struct ofi_ep *ep)
+/* The domain stays: registrations may be left in it. */
+static void close_lane(struct ofi_lane *lane)
 {
-	while (!ofi_ep_enter(ep)) /* the owner leaves at the end of its poll or post */
+	if (lane->ep)
+		fi_close(&lane->ep->fid);
+	lane->ep = NULL;
+	if (lane->cq)
+		fi_close(&lane->cq->fid);
+	lane->cq = NULL;
+	if (lane->av)
+		fi_close(&lane->av->fid);
+	lane->av = NULL;
+}
+
+static void enter(struct ofi_ep *ep)
+{
+	while (!ofi_ep_enter(ep)) /* whoever is inside leaves at the end of its poll or post */
 		sched_yield();
-	if (ep->rma)
-		fi_close(&ep->rma->fid);
-	ep->rma = NULL;
+}
+
+static void close_rma(struct ofi_ep *ep)
+{
+	close_lane(&ep->lane[OFI_RMA]);
 	if (ep->landed)
 		fi_close(&ep->landed->fid);
 	ep->landed = NULL;
+}
+
+void ofi_ep_revoke(struct ofi_ep *ep)
+{
+	enter(ep);
+	ofi_mr_forget(ep, OFI_RMA);
+	close_rma(ep);
 	ofi_ep_leave(ep);
 }
 
 void ofi_ep_kill(struct ofi_ep *ep, int reason)
 {
-	ofi_ep_revoke(ep);
 	if (!ep->reason)
 		ep->reason = reason;
-	if (ep->msg)
-		fi_close(&ep->msg->fid);
-	ep->msg = NULL;
-	if (ep->cq)
-		fi_close(&ep->cq->fid);
-	ep->cq = NULL;
-	if (ep->av)
-		fi_close(&ep->av->fid);
-	ep->av = NULL;
+	enter(ep);
+	close_rma(ep);
+	ofi_ep_leave(ep);
+	close_lane(&ep->lane[OFI_MSG]);
 	eventfd_write(ep->abort_fd, 1); /* who sleeps on the descriptor finds the reason */
 }
 
@@ -447,12 +474,14 @@ void ofi_ep_close(struct via_ep *base)
 	fab = (struct ofi_fabric *)base->fab;
 	ofi_ep_kill(ep, -ECANCELED);
 	ofi_mr_dereg(ep->hello_mr);
-	if (base->id < OFI_EPS_MAX) {
-		ofi_mr_forget_ep(ep);
-		fab->ep[base->id] = NULL;
+	for (unsigned i = 0; i < OFI_LANES; i++) {
+		if (base->id < OFI_EPS_MAX)
+			ofi_mr_forget(ep, i);
+		if (fab->own_domains)
+			ofi_domain_close(&ep->lane[i].domain);
 	}
-	if (fab->own_domains)
-		ofi_domain_close(&ep->domain);
+	if (base->id < OFI_EPS_MAX)
+		fab->ep[base->id] = NULL;
 	if (ep->timer_fd >= 0)
 		close(ep->timer_fd);
 	if (ep->abort_fd >= 0)

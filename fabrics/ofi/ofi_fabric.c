@@ -4,6 +4,7 @@
  */
 #include "fabrics/ofi/ofi.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +45,19 @@ void ofi_short_name(const char *prov_name, char *buf, size_t cap)
 			prov_name += strlen(utility[i]);
 	len = strcspn(prov_name, ";");
 	snprintf(buf, cap, "%.*s", (int)len, prov_name);
+}
+
+/*
+ * rxm (under tcp and verbs) makes 2048 buffers of 16 KiB for each lane and touches them all,
+ * which takes longer than moving a small guest. Ours need to hold one message; there is no other way
+ * to say so than the environment. A user's own setting is left alone.
+ */
+static void limit_buffers(void)
+{
+	char len[16];
+
+	snprintf(len, sizeof(len), "%u", MSG_LEN_MAX + 256);
+	setenv("FI_OFI_RXM_BUFFER_SIZE", len, 0);
 }
 
 static struct fi_info *hints_for(const char *prov_name, uint64_t more)
@@ -112,8 +126,11 @@ static bool has_ip_addresses(const struct fi_info *info)
 
 struct fi_info *ofi_select(const char *name, const char *local_host, uint64_t more)
 {
-	struct fi_info *info = select_either(name, NULL, more);
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	struct fi_info *info;
 
+	(void)pthread_once(&once, limit_buffers); /* before libfabric looks, at its first call */
+	info = select_either(name, NULL, more);
 	if (!info || !has_ip_addresses(info))
 		return info;
 	fi_freeinfo(info);
@@ -241,6 +258,8 @@ static int ofi_open(const struct via_fabric_spec *spec, struct via_fabric **out,
 	fab->own_domains = !fab->info->nic;
 	fab->mr_mode = (uint64_t)fab->info->domain_attr->mr_mode;
 	ofi_fill_caps(fab->info, tx_depth, rx_depth, &fab->base.caps);
+	fab->info->tx_attr->size = fab->base.caps.tx_depth;
+	fab->info->rx_attr->size = fab->base.caps.rx_depth;
 	*out = &fab->base;
 	return 0;
 }

@@ -38,11 +38,11 @@ static int random_key(const struct ofi_fabric *fab, uint64_t *key)
 	return 0;
 }
 
-/* Register with the domain of @ep, or with the fabric's (NULL). */
-static int register_with(struct ofi_fabric *fab, const struct ofi_mr *mr, struct ofi_ep *ep,
+/* Register with the domain of @lane, or with the fabric's (NULL). */
+static int register_with(struct ofi_fabric *fab, const struct ofi_mr *mr, struct ofi_lane *lane,
 			 struct fid_mr **fid)
 {
-	struct fid_domain *domain = ep ? ep->domain.domain : fab->shared.domain;
+	struct fid_domain *domain = lane ? lane->domain.domain : fab->shared.domain;
 	uint64_t key = 0;
 	unsigned tries = 0;
 	int rc;
@@ -55,7 +55,7 @@ static int register_with(struct ofi_fabric *fab, const struct ofi_mr *mr, struct
 	} while (rc == -FI_ENOKEY && ++tries < KEY_TRIES); /* taken: choose another */
 	if (rc || !(fab->mr_mode & FI_MR_ENDPOINT))
 		return rc;
-	rc = fi_mr_bind(*fid, mr->access & VIA_MR_REMOTE_WRITE ? &ep->rma->fid : &ep->msg->fid, 0);
+	rc = fi_mr_bind(*fid, &lane->ep->fid, 0);
 	if (!rc)
 		rc = fi_mr_enable(*fid);
 	if (rc)
@@ -76,8 +76,8 @@ int ofi_mr_reg(struct via_fabric *base, void *addr, size_t len, unsigned access,
 	mr->base = (struct via_mr){.fab = base, .addr = addr, .len = len};
 	mr->access = access;
 	if (needed && (fab->own_domains || fab->mr_mode & FI_MR_ENDPOINT)) {
-		mr->by_ep = calloc(OFI_EPS_MAX, sizeof(struct fid_mr *));
-		rc = mr->by_ep ? 0 : -FI_ENOMEM;
+		mr->by_lane = calloc(OFI_EPS_MAX * OFI_LANES, sizeof(struct fid_mr *));
+		rc = mr->by_lane ? 0 : -FI_ENOMEM;
 	} else if (needed) {
 		rc = register_with(fab, mr, NULL, &mr->fid);
 	}
@@ -134,35 +134,49 @@ void ofi_mr_dereg(struct via_mr *base)
 	*at = mr->next;
 	if (mr->fid)
 		fi_close(&mr->fid->fid);
-	for (unsigned i = 0; mr->by_ep && i < OFI_EPS_MAX; i++)
-		if (mr->by_ep[i])
-			fi_close(&mr->by_ep[i]->fid);
-	free(mr->by_ep);
+	for (unsigned i = 0; mr->by_lane && i < OFI_EPS_MAX * OFI_LANES; i++)
+		if (mr->by_lane[i])
+			fi_close(&mr->by_lane[i]->fid);
+	free(mr->by_lane);
 	free(mr->given);
 	free(mr);
 }
 
-void ofi_mr_forget_ep(struct ofi_ep *ep)
+static unsigned slot_of(const struct ofi_ep *ep, enum ofi_lane_kind kind)
 {
+	return ep->base.id * OFI_LANES + kind;
+}
+
+void ofi_mr_forget(struct ofi_ep *ep, enum ofi_lane_kind kind)
+{
+	unsigned slot = slot_of(ep, kind);
+
 	for (struct ofi_mr *mr = ((struct ofi_fabric *)ep->base.fab)->mrs; mr; mr = mr->next) {
-		if (!mr->by_ep || !mr->by_ep[ep->base.id])
+		if (!mr->by_lane || !mr->by_lane[slot])
 			continue;
-		fi_close(&mr->by_ep[ep->base.id]->fid);
-		mr->by_ep[ep->base.id] = NULL;
+		fi_close(&mr->by_lane[slot]->fid);
+		mr->by_lane[slot] = NULL;
 	}
 }
 
-/* The registration that serves @ep; NULL where none is needed. A slot is used by its endpoint's owner alone. */
-static int fid_for(const struct ofi_mr *mr, struct ofi_ep *ep, struct fid_mr **fid)
+/*
+ * The registration that serves a lane of @ep; NULL where none is needed. A slot is used by its
+ * endpoint's owner alone.
+ */
+static int fid_for(const struct ofi_mr *mr, struct ofi_ep *ep, enum ofi_lane_kind kind,
+		   struct fid_mr **fid)
 {
 	struct fid_mr **slot;
 
 	*fid = mr->fid;
-	if (!mr->by_ep)
+	if (!mr->by_lane)
 		return 0;
-	slot = &mr->by_ep[ep->base.id];
+	if (!ep->lane[kind].ep)
+		return -ECONNRESET;
+	slot = &mr->by_lane[slot_of(ep, kind)];
 	if (!*slot) {
-		int rc = register_with((struct ofi_fabric *)mr->base.fab, mr, ep, slot);
+		int rc =
+			register_with((struct ofi_fabric *)mr->base.fab, mr, &ep->lane[kind], slot);
 
 		if (rc) {
 			*slot = NULL;
@@ -173,10 +187,10 @@ static int fid_for(const struct ofi_mr *mr, struct ofi_ep *ep, struct fid_mr **f
 	return 0;
 }
 
-int ofi_mr_desc(const struct via_mr *base, struct ofi_ep *ep, void **desc)
+int ofi_mr_desc(const struct via_mr *base, struct ofi_ep *ep, enum ofi_lane_kind kind, void **desc)
 {
 	struct fid_mr *fid;
-	int rc = fid_for((const struct ofi_mr *)base, ep, &fid);
+	int rc = fid_for((const struct ofi_mr *)base, ep, kind, &fid);
 
 	if (!rc)
 		*desc = fid ? fi_mr_desc(fid) : NULL;
@@ -210,7 +224,7 @@ ssize_t ofi_rkey_pack(const struct via_mr *base, struct via_ep *ep, void *buf, s
 	bool raw = fab->mr_mode & FI_MR_RAW;
 	struct via_wire w = via_wire_writer(buf, cap);
 	struct fid_mr *fid;
-	int rc = fid_for(mr, (struct ofi_ep *)ep, &fid);
+	int rc = fid_for(mr, (struct ofi_ep *)ep, OFI_RMA, &fid);
 
 	if (rc)
 		return rc;
@@ -265,7 +279,7 @@ int ofi_rkey_unpack(struct via_ep *ep, const void *buf, size_t len, uint64_t reg
 	    key->addr > UINT64_MAX - region_len) {
 		rc = -EPROTO;
 	} else if (raw) {
-		rc = get_raw(&w, ((struct ofi_ep *)ep)->domain.domain, key);
+		rc = get_raw(&w, ((struct ofi_ep *)ep)->lane[OFI_RMA].domain.domain, key);
 	} else {
 		key->key = via_wire_get_u64(&w);
 		rc = via_wire_finish(&w);
@@ -288,6 +302,6 @@ void ofi_rkey_free(struct via_rkey *base)
 	if (!key)
 		return;
 	if (key->mapped)
-		fi_mr_unmap_key(((struct ofi_ep *)base->ep)->domain.domain, key->key);
+		fi_mr_unmap_key(((struct ofi_ep *)base->ep)->lane[OFI_RMA].domain.domain, key->key);
 	free(key);
 }
