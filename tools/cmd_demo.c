@@ -22,11 +22,12 @@
 /* The destination has reported when the source is done; it only has to free its memory. */
 #define EXIT_NS (10 * VIA_NS_PER_S)
 
+/* clang-format off */
 static const enum option_id options[] = {
-	OPTION_FABRIC,	       OPTION_MEMORY,	     OPTION_VCPUS,	OPTION_DIRTY_RATE,
-	OPTION_MULTIFD,	       OPTION_DOWNTIME_LIMIT, OPTION_MAX_BANDWIDTH, OPTION_MAX_ROUNDS,
-	OPTION_DEAD_AFTER,     OPTION_SEED,	     OPTION_VERBOSE,	OPTION_JSON,
-	0};
+	OPTION_FABRIC, OPTION_MEMORY, OPTION_VCPUS, OPTION_DIRTY_RATE, OPTION_MULTIFD,
+	OPTION_DOWNTIME_LIMIT, OPTION_MAX_BANDWIDTH, OPTION_MAX_ROUNDS, OPTION_DEAD_AFTER,
+	OPTION_SEED, OPTION_VERBOSE, OPTION_JSON, 0};
+/* clang-format on */
 
 /* The second process. Never returns. */
 static void be_destination(const struct settings *settings, int listen_fd, pid_t parent)

@@ -7,9 +7,11 @@
 #include "tools/commands.h"
 #include "tools/run.h"
 
-static const enum option_id options[] = {OPTION_LISTEN,	 OPTION_PSK,	    OPTION_INSECURE,
-					 OPTION_FABRIC,	 OPTION_DEAD_AFTER, OPTION_VERBOSE,
-					 OPTION_JSON,	 0};
+/* clang-format off */
+static const enum option_id options[] = {
+	OPTION_LISTEN, OPTION_PSK, OPTION_INSECURE, OPTION_FABRIC, OPTION_DEAD_AFTER, OPTION_VERBOSE,
+	OPTION_JSON, 0};
+/* clang-format on */
 
 static int run(const struct settings *settings)
 {
@@ -19,8 +21,9 @@ static int run(const struct settings *settings)
 	int listen_fd;
 
 	if (!settings->listen) {
-		via_fail(&err, -EINVAL, "viaduct receive\nno --listen\n"
-					"name the address to wait at: --listen HOST:PORT");
+		via_fail(&err, -EINVAL,
+			 "receive\nno --listen\n"
+			 "name the address to wait at: --listen HOST:PORT");
 		report_error(&err);
 		return EXIT_USAGE;
 	}

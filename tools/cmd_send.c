@@ -5,12 +5,13 @@
 #include "tools/commands.h"
 #include "tools/run.h"
 
+/* clang-format off */
 static const enum option_id options[] = {
-	OPTION_PEER,	    OPTION_PSK,		 OPTION_PSK_IDENTITY, OPTION_INSECURE,
-	OPTION_FABRIC,	    OPTION_MEMORY,	 OPTION_VCPUS,	      OPTION_DIRTY_RATE,
-	OPTION_MULTIFD,	    OPTION_DOWNTIME_LIMIT, OPTION_MAX_BANDWIDTH, OPTION_MAX_ROUNDS,
-	OPTION_DEAD_AFTER,  OPTION_SEED,	 OPTION_VERBOSE,      OPTION_JSON,
-	0};
+	OPTION_PEER, OPTION_PSK, OPTION_PSK_IDENTITY, OPTION_INSECURE, OPTION_FABRIC, OPTION_MEMORY,
+	OPTION_VCPUS, OPTION_DIRTY_RATE, OPTION_MULTIFD, OPTION_DOWNTIME_LIMIT,
+	OPTION_MAX_BANDWIDTH, OPTION_MAX_ROUNDS, OPTION_DEAD_AFTER, OPTION_SEED, OPTION_VERBOSE,
+	OPTION_JSON, 0};
+/* clang-format on */
 
 static int run(const struct settings *settings)
 {
@@ -18,8 +19,9 @@ static int run(const struct settings *settings)
 	struct via_error err = {0};
 
 	if (!settings->peer) {
-		via_fail(&err, -EINVAL, "viaduct send\nno --peer\n"
-					"name the host where `viaduct receive` listens: --peer HOST:PORT");
+		via_fail(&err, -EINVAL,
+			 "send\nno --peer\n"
+			 "name the host where `viaduct receive` listens: --peer HOST:PORT");
 		report_error(&err);
 		return EXIT_USAGE;
 	}

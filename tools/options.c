@@ -4,12 +4,16 @@
  */
 #include "tools/options.h"
 
+#include <ctype.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/clock.h"
+#include "fabrics/spec.h"
 #include "transport/messages.h"
+
+#define FIRST_ID 256 /* what getopt_long() returns for an option: above every short one */
 
 typedef int take_fn(struct settings *s, const char *value, struct via_error *err);
 
@@ -28,16 +32,21 @@ static int take_number(const char *value, uint64_t min, uint64_t max, uint64_t *
 
 	errno = 0;
 	n = strtoull(value, &end, 10);
-	if (errno || end == value || *end || value[0] == '-' || n < min || n > max)
-		return via_fail(err, -EINVAL, "a number\n\"%s\"\nwrite a whole number from %llu to %llu",
-				value, (unsigned long long)min, (unsigned long long)max);
+	/* strtoull() also takes blanks and signs. */
+	if (errno || !isdigit((unsigned char)value[0]) || *end || n < min || n > max)
+		return via_fail(err, -EINVAL,
+				"a number\n\"%s\"\nwrite a whole number from %llu to %llu", value,
+				(unsigned long long)min, (unsigned long long)max);
 	*into = n;
 	return 0;
 }
 
 static int take_fabric(struct settings *s, const char *v, struct via_error *err)
 {
-	return take_text(&s->fabric, v, err);
+	struct via_fabric_spec spec;
+	int rc = strcmp(v, "auto") != 0 ? via_fabric_spec_parse(v, &spec, err) : 0;
+
+	return rc ? rc : take_text(&s->fabric, v, err);
 }
 
 static int take_peer(struct settings *s, const char *v, struct via_error *err)
@@ -73,8 +82,8 @@ static int take_memory(struct settings *s, const char *v, struct via_error *err)
 	int rc = parse_size(v, &s->memory, err);
 
 	if (!rc && (s->memory == 0 || s->memory % 4096))
-		rc = via_fail(err, -EINVAL, "the guest's memory\n%s\nwrite a multiple of 4K, at least 4K",
-			      v);
+		rc = via_fail(err, -EINVAL,
+			      "the guest's memory\n%s\nwrite a multiple of 4K, at least 4K", v);
 	return rc;
 }
 
@@ -129,7 +138,7 @@ static int take_dead_after(struct settings *s, const char *v, struct via_error *
 static int take_seed(struct settings *s, const char *v, struct via_error *err)
 {
 	s->has_seed = true;
-	return take_number(v, 0, UINT64_MAX, &s->seed, err);
+	return take_number(v, 0, INT64_MAX, &s->seed, err); /* as much as JSON has */
 }
 
 static int take_verbose(struct settings *s, const char *v, struct via_error *err)
@@ -155,10 +164,10 @@ static const struct {
 	const char *help;
 	take_fn *take;
 } table[OPTION_COUNT] = {
-	[OPTION_FABRIC] = {"fabric", "SPEC", "NAME[:PROVIDER][,key=value...] or auto; see `viaduct fabrics`", take_fabric},
+	[OPTION_FABRIC] = {"fabric", "SPEC", "one of `viaduct fabrics`[,key=value...], or auto", take_fabric},
 	[OPTION_PEER] = {"peer", "HOST:PORT", "where `viaduct receive` listens", take_peer},
-	[OPTION_LISTEN] = {"listen", "HOST:PORT", "where to wait for the source; port 0 lets the host choose", take_listen},
-	[OPTION_PSK] = {"psk", "FILE", "pre-shared key for TLS, in the format of QEMU's keys.psk", take_psk},
+	[OPTION_LISTEN] = {"listen", "HOST:PORT", "where to wait for the source; port 0: the host chooses", take_listen},
+	[OPTION_PSK] = {"psk", "FILE", "pre-shared key for TLS, in a file like QEMU's keys.psk", take_psk},
 	[OPTION_PSK_IDENTITY] = {"psk-identity", "NAME", "the line of the key file to use (default: the first)", take_identity},
 	[OPTION_INSECURE] = {"insecure", NULL, "allow plain text to other hosts: no authentication", take_insecure},
 	[OPTION_MEMORY] = {"memory", "SIZE", "guest RAM (default 512M)", take_memory},
@@ -218,14 +227,29 @@ static int take(const struct command *command, enum option_id id, struct setting
 
 	if (!rc)
 		return 0;
-	return via_fail(err, -EINVAL, "viaduct %s --%s\n%s\n%s", command->name, table[id].name,
-			first.seen, first.remedy);
+	return via_fail(err, -EINVAL, "%s --%s\n%s\n%s", command->name, table[id].name, first.seen,
+			first.remedy);
 }
 
-static int unknown(const struct command *command, const char *text, struct via_error *err)
+static int misused(const struct command *command, const char *what, const char *name,
+		   struct via_error *err)
 {
-	return via_fail(err, -EINVAL, "viaduct %s\n%s\nsee `viaduct %s --help`", command->name, text,
-			command->name);
+	return via_fail(err, -EINVAL, "%s\n%s%.100s\nsee `viaduct %s --help`", command->name, what,
+			name, command->name);
+}
+
+/* What getopt_long() means by ':' and '?'. */
+static int refused(const struct command *command, int id, char **argv, struct via_error *err)
+{
+	char text[] = {'-', (char)optopt, '\0'};
+
+	if (id == ':')
+		return misused(command, "no value for --", table[optopt - FIRST_ID].name, err);
+	if (optopt >= FIRST_ID)
+		return via_fail(err, -EINVAL, "%s\n--%s takes no value\nsee `viaduct %s --help`",
+				command->name, table[optopt - FIRST_ID].name, command->name);
+	/* A short one may stand among others in one argument. */
+	return misused(command, "unknown option ", optopt ? text : argv[optind - 1], err);
 }
 
 int options_parse(const struct command *command, int argc, char **argv, struct settings *s,
@@ -233,14 +257,13 @@ int options_parse(const struct command *command, int argc, char **argv, struct s
 {
 	struct option longopts[OPTION_COUNT + 2] = {{"help", no_argument, NULL, 'h'}};
 	unsigned n = 1;
-	char text[160];
 	int id;
 
 	for (const enum option_id *o = command->options; *o; o++)
-		longopts[n++] = (struct option){
-			.name = table[*o].name,
-			.has_arg = table[*o].value ? required_argument : no_argument,
-			.val = 256 + (int)*o};
+		longopts[n++] = (struct option){.name = table[*o].name,
+						.has_arg = table[*o].value ? required_argument
+									   : no_argument,
+						.val = FIRST_ID + (int)*o};
 	opterr = 0;
 	optind = 0;
 	while ((id = getopt_long(argc, argv, ":h", longopts, NULL)) != -1) {
@@ -250,18 +273,11 @@ int options_parse(const struct command *command, int argc, char **argv, struct s
 			options_help(command, stdout);
 			return 1;
 		}
-		if (id < 256) {
-			snprintf(text, sizeof(text), "%s option %.100s",
-				 id == ':' ? "no value for" : "unknown", argv[optind - 1]);
-			return unknown(command, text, err);
-		}
-		rc = take(command, (enum option_id)(id - 256), s, err);
+		if (id < FIRST_ID)
+			return refused(command, id, argv, err);
+		rc = take(command, (enum option_id)(id - FIRST_ID), s, err);
 		if (rc)
 			return rc;
 	}
-	if (optind < argc) {
-		snprintf(text, sizeof(text), "unexpected argument %.100s", argv[optind]);
-		return unknown(command, text, err);
-	}
-	return 0;
+	return optind < argc ? misused(command, "unexpected argument ", argv[optind], err) : 0;
 }

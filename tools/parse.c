@@ -42,7 +42,7 @@ static bool parse_bytes(const char *text, const char *suffix, uint64_t *bytes)
 		end++;
 	if (strcmp(end, "") != 0 && strcmp(end, suffix) != 0)
 		return false;
-	if (value >= 1.8e19)
+	if (value >= 0x1p64)
 		return false;
 	*bytes = (uint64_t)value;
 	return true;
@@ -64,7 +64,8 @@ int parse_rate(const char *text, uint64_t *bytes_per_s, struct via_error *err)
 	if (parse_bytes(text, "/s", bytes_per_s))
 		return 0;
 	return via_fail(err, -EINVAL,
-			"a rate in bytes a second\n\"%s\"\nwrite 100M/s, 1.5G/s, 0 or unlimited", text);
+			"a rate in bytes a second\n\"%s\"\nwrite 100M/s, 1.5G/s, 0 or unlimited",
+			text);
 }
 
 int parse_duration(const char *text, uint64_t *ns, struct via_error *err)
@@ -78,7 +79,7 @@ int parse_duration(const char *text, uint64_t *ns, struct via_error *err)
 
 	if (parse_number(text, &value, &end))
 		for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
-			if (!strcmp(end, units[i].name) && value * units[i].ns < 1.8e19) {
+			if (!strcmp(end, units[i].name) && value * units[i].ns < 0x1p64) {
 				*ns = (uint64_t)(value * units[i].ns);
 				return 0;
 			}

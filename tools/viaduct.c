@@ -85,8 +85,7 @@ int main(int argc, char **argv)
 	if (!command) {
 		struct via_error err = {0};
 
-		via_fail(&err, -EINVAL, "viaduct\nunknown command %s\nsee `viaduct --help`",
-			 argv[1]);
+		via_fail(&err, -EINVAL, "%s\nno such command\nsee `viaduct --help`", argv[1]);
 		report_error(&err);
 		return EXIT_USAGE;
 	}

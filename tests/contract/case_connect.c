@@ -73,7 +73,8 @@ void case_bad_address(struct contract *t)
 	if (!side_open(t, &a, VIA_EP_ACTIVE, 0, 4096) || !side_open(t, &b, VIA_EP_PASSIVE, 1, 4096))
 		goto out;
 	len = b.ops->ep_address(b.end[0].ep, addr, sizeof(addr));
-	for (ssize_t n = 0; t->verdict == PASS && n < len; n++)
+	/* Each needs a fresh endpoint, which some back ends make slowly: not quite every length. */
+	for (ssize_t n = 0; t->verdict == PASS && n < len; n += n < 16 || n + 4 >= len ? 1 : 3)
 		if ((ret = try_connect(t, &a, addr, (size_t)n)) != -EPROTO)
 			contract_fail(t, "an address cut to %zd of %zd bytes: %s", n, len,
 				      via_err_name(ret));
@@ -185,7 +186,7 @@ void case_wrong_nonce(struct contract *t)
 {
 	for (unsigned round = 0; t->verdict == PASS && round < 2; round++) {
 		struct side a = {0}, b = {0};
-		uint64_t deadline_ns = via_deadline_in(500 * VIA_NS_PER_MS);
+		uint64_t deadline_ns = via_deadline_in(3 * VIA_NS_PER_S);
 		struct connecting there = {&a, &b, nonce, deadline_ns, -1, 0, 0};
 		struct connecting back = {&b, &a, other_nonce, deadline_ns, -1, 0, 0};
 		struct worker w;
@@ -246,11 +247,12 @@ static void give_up_once(struct contract *t, unsigned how, int event_fd)
 {
 	struct side a = {0}, b = {0};
 	struct connecting c = {&a, &b, nonce, via_deadline_in(t->patience_ns), event_fd, 0, 0};
-	uint64_t started_ns = via_now_ns();
+	uint64_t started_ns;
 	struct worker w;
 
 	if (!open_sides(t, &a, &b))
 		goto out;
+	started_ns = via_now_ns();
 	if (how == CANCELED_BEFORE)
 		eventfd_write(event_fd, 1);
 	worker_start(&w, t, connect_side, &c);

@@ -30,13 +30,14 @@ static bool leave_work(struct contract *t, struct outstanding *o)
 	if (!end_recv(t, &o->pair.b.end[0], 0, 64, ctx_of(0)))
 		return false;
 	o->send = !end_try_send(a, 0, 8, ctx_of(1000), 0);
-	for (unsigned i = 0; i + o->send < depth; i++) {
-		bool silent = i % 4 == 3;
+	for (unsigned tries = 0; tries < 4 * depth && o->writes + o->send < depth; tries++) {
+		bool silent = o->writes % 4 == 3;
+		int ret = end_try_write(a, 0, 0, 64 * KIB, silent ? NULL : ctx_of(o->writes));
 
-		if (end_try_write(a, 0, 0, 64 * KIB, silent ? NULL : ctx_of(i)))
-			break;
-		o->writes++;
-		o->silent += silent;
+		if (ret && ret != -EAGAIN)
+			return contract_fail(t, "post_write: %s", via_err_name(ret));
+		o->writes += !ret;
+		o->silent += !ret && silent;
 	}
 	while (o->recvs < min_size(o->pair.a.fab->caps.rx_depth, 8) &&
 	       end_recv(t, a, 0, 64, ctx_of(2000 + o->recvs)))

@@ -64,29 +64,36 @@ static bool packs_within(struct contract *t, struct pair *pair, bool key, size_t
 	return t->verdict == PASS;
 }
 
+/* The descriptor is one for the endpoint's life. */
+static bool one_descriptor(struct contract *t, struct end *end)
+{
+	uint64_t deadline_ns = via_deadline_in(t->patience_ns);
+	int first = -1, fd = -1;
+
+	for (unsigned armed = 0; armed < 20;) {
+		int ret = end->side->ops->arm(end->ep, &fd);
+
+		if (ret && ret != -EAGAIN)
+			return contract_fail(t, "arm: %s", via_err_name(ret));
+		if (!ret && armed++ && fd != first)
+			return contract_fail(t, "arm gave descriptor %d, then %d", first, fd);
+		if (!ret)
+			first = fd;
+		end_step(end);
+		if (via_deadline_passed(deadline_ns))
+			return contract_fail(t, "an idle endpoint never lets its owner sleep");
+	}
+	return true;
+}
+
 void case_limits(struct contract *t)
 {
-	int first = -1, fd = -1;
 	struct pair pair;
 
-	if (!pair_open(t, &pair, 1, 64 * KIB))
-		goto out;
-	if (!caps_are_sane(t, &pair.a.fab->caps) ||
-	    !packs_within(t, &pair, false, pair.b.fab->caps.addr_len_max) ||
-	    !packs_within(t, &pair, true, pair.b.fab->caps.rkey_len_max))
-		goto out;
-	/* The descriptor is one for the endpoint's life. */
-	for (unsigned i = 0; i < 200; i++) {
-		if (pair.a.ops->arm(pair.a.end[0].ep, &fd) == 0) {
-			if (first >= 0 && fd != first)
-				contract_fail(t, "arm gave descriptor %d, then %d", first, fd);
-			first = fd;
-		}
-		end_step(&pair.a.end[0]);
-	}
-	if (first < 0)
-		contract_fail(t, "an idle endpoint never lets its owner sleep");
-out:
+	if (pair_open(t, &pair, 1, 64 * KIB) && caps_are_sane(t, &pair.a.fab->caps) &&
+	    packs_within(t, &pair, false, pair.b.fab->caps.addr_len_max) &&
+	    packs_within(t, &pair, true, pair.b.fab->caps.rkey_len_max))
+		one_descriptor(t, &pair.a.end[0]);
 	pair_close(&pair);
 }
 
@@ -213,11 +220,14 @@ out:
 
 /* -- queues ---------------------------------------------------------------- */
 
-/* @depth operations are taken; one that is refused later is taken once there is room again. */
+/*
+ * Post without polling until the queue is full: tx_depth is a limit, a provider may run short
+ * before it. What was refused is taken once there is room again, and what was taken completes.
+ */
 static bool fill_tx(struct contract *t, struct pair *pair)
 {
 	struct end *a = &pair->a.end[0];
-	unsigned depth = pair->a.fab->caps.tx_depth, taken = 0;
+	unsigned depth = pair->a.fab->caps.tx_depth, taken = 0, done = a->count[VIA_COMP_WRITE];
 	int ret = 0;
 
 	while (taken < 4 * depth + 16) {
@@ -228,11 +238,10 @@ static bool fill_tx(struct contract *t, struct pair *pair)
 	}
 	if (ret && ret != -EAGAIN)
 		return contract_fail(t, "post_write: %s", via_err_name(ret));
-	if (taken < depth)
-		return contract_fail(t, "tx_depth is %u, but the queue is full at %u", depth,
-				     taken);
+	if (!taken)
+		return contract_fail(t, "the queue is full with nothing in it");
 	return end_write(t, a, 0, 0, 4 * KIB, ctx_of(taken)) &&
-	       end_until(t, a, VIA_COMP_WRITE, taken + 1);
+	       end_until(t, a, VIA_COMP_WRITE, done + taken + 1);
 }
 
 void case_queue_full(struct contract *t)
@@ -242,11 +251,9 @@ void case_queue_full(struct contract *t)
 
 	if (!pair_open(t, &pair, 1, 64 * KIB))
 		goto out;
-	for (unsigned round = 0; round < 3; round++) {
-		pair.a.end[0].count[VIA_COMP_WRITE] = 0;
+	for (unsigned round = 0; round < 3; round++)
 		if (!fill_tx(t, &pair))
 			goto out;
-	}
 	for (unsigned i = 0; i < pair.b.fab->caps.rx_depth; i++) {
 		struct via_sge sge = {pair.b.mr, pair.b.mem, 64};
 		int ret = pair.b.ops->post_recv(b->ep, &sge, ctx_of(i));

@@ -115,7 +115,9 @@ static bool told_right(struct contract *t, const struct revoking *r)
 		const struct via_comp *comp = &a->log[i];
 
 		if (comp->status && !may_refuse_with(comp->status))
-			return contract_fail(t, "a refused write completes with %s",
+			return contract_fail(t,
+					     "a refused write completes with %s, though nobody "
+					     "aborted",
 					     via_err_name(comp->status));
 		late_done += !comp->status && comp->kind == VIA_COMP_WRITE && comp->ctx &&
 			     ctx_index(comp->ctx) >= r->early;
@@ -188,6 +190,68 @@ void case_dereg_refuses(struct contract *t)
 	for (unsigned i = 0; i < DEREG_ROUNDS; i++)
 		if (!revoke_once(t, i))
 			break;
+}
+
+/* -- with nothing on its way ------------------------------------------------ */
+
+/* Fill @rkey's region of b from a's mem, or b's mem when it is NULL; returns when it has landed. */
+static bool write_and_fence(struct contract *t, struct pair *pair, struct via_rkey *rkey,
+			    uint8_t fill)
+{
+	struct end *a = &pair->a.end[0], *b = &pair->b.end[0];
+	unsigned messages = b->count[VIA_COMP_RECV], writes = a->count[VIA_COMP_WRITE];
+	struct via_rkey *own = a->rkey;
+	bool posted;
+
+	memset(pair->a.mem, fill, 64 * KIB);
+	a->rkey = rkey ? rkey : own;
+	posted = end_write(t, a, 0, 0, 64 * KIB, ctx_of(0));
+	a->rkey = own;
+	return posted && end_recv(t, b, 64 * KIB, 64, ctx_of(0)) &&
+	       end_send(t, a, 64 * KIB, 8, NULL, VIA_AFTER_WRITES) &&
+	       end_until(t, b, VIA_COMP_RECV, messages + 1) &&
+	       end_until(t, a, VIA_COMP_WRITE, writes + 1);
+}
+
+/*
+ * A region is given up after its last write has landed, as at every seal: the endpoint goes on
+ * as if nothing had been, to other regions and with messages.
+ */
+static bool seal_once(struct contract *t, struct pair *pair, uint8_t *region, uint8_t fill)
+{
+	struct end *a = &pair->a.end[0], *b = &pair->b.end[0];
+	struct via_rkey *rkey = NULL;
+	struct via_mr *mr;
+	int ret =
+		pair->b.ops->mr_reg(pair->b.fab, region, 64 * KIB, VIA_MR_REMOTE_WRITE, &mr, NULL);
+	bool ok;
+
+	if (ret)
+		return contract_fail(t, "mr_reg: %s", via_err_name(ret));
+	ok = end_key(t, mr, b, a, &rkey) && write_and_fence(t, pair, rkey, fill);
+	pair->b.ops->mr_dereg(mr);
+	ok = ok && write_and_fence(t, pair, NULL, fill + 1);
+	if (ok && (region[0] != fill || region[64 * KIB - 1] != fill))
+		ok = contract_fail(t, "the region given up holds %#x, not %#x", region[0], fill);
+	if (ok && (pair->b.mem[0] != fill + 1 || pair->b.mem[64 * KIB - 1] != fill + 1))
+		ok = contract_fail(t, "the region that stays holds %#x, not %#x", pair->b.mem[0],
+				   fill + 1);
+	if (rkey)
+		pair->a.ops->rkey_free(rkey);
+	return ok;
+}
+
+void case_dereg_spares(struct contract *t)
+{
+	uint8_t *region = via_pages_alloc(64 * KIB);
+	struct pair pair;
+
+	if (pair_open(t, &pair, 1, 128 * KIB))
+		for (unsigned i = 0; i < 20; i++)
+			if (!seal_once(t, &pair, region, (uint8_t)(2 * i + 1)))
+				break;
+	pair_close(&pair);
+	via_pages_free(region, 64 * KIB);
 }
 
 /* -- while others work ----------------------------------------------------- */

@@ -34,7 +34,7 @@ typedef void contract_case(struct contract *t);
 	X(queue_full)           X(completes_once)       X(bytes_free_again) X(sizes)              \
 	X(pieces)               X(more)                 X(many_in_flight)   X(message_order)      \
 	X(after_writes)         X(after_writes_threads) X(endpoints_at_once)                      \
-	X(dereg_refuses)        X(dereg_while_busy)     X(abort_outstanding)                      \
+	X(dereg_refuses)        X(dereg_spares)         X(dereg_while_busy) X(abort_outstanding)  \
 	X(abort_wakes)          X(abort_while_busy)     X(close_orders)     X(ping_pong)          \
 	X(idle_sleeps)          X(bad_address)          X(bad_key)          X(wrong_nonce)        \
 	X(nobody_there)         X(cancel_connect)       X(two_processes)                          \

@@ -552,7 +552,7 @@ Test(demo_guest, rate_is_kept)
 	seconds = (double)(via_now_ns() - start) / 1e9;
 	demo_guest_stop(g);
 	cr_assert_leq((double)written, (double)rate * seconds + 3 * PAGE, "%.3f s", seconds);
-	cr_assert_geq((double)written, (double)rate * seconds / 4, "%.3f s", seconds);
+	cr_assert_geq((double)written, (double)rate * seconds / 10, "%.3f s", seconds);
 	demo_guest_free(g);
 }
 
@@ -608,7 +608,7 @@ Test(demo_guest, prepare_is_strict)
 	for (unsigned i = 0; i < 4; i++) {
 		r = good;
 		if (i == 0)
-			strcpy(r.name, "rom");
+			r.name[1] = 'o';
 		r.len = i == 1 ? 0 : i == 2 ? good.len + 1 : good.len;
 		r.page_size = i == 3 ? 65536 : (uint32_t)PAGE;
 		cr_assert_eq(d->prepare(d->arg, 1, &r, NULL), -EINVAL, "%u", i);
