@@ -160,7 +160,7 @@ int main(int argc, char **argv)
 	open_bare(&b, provider);
 	to = swap_cards(&b, fd[pid == 0]);
 	for (; pid == 0;)
-		(void)reap(&b); /* until killed */
+		(void)reap(&b);        /* until killed */
 	write_all(&b, &to, b.len / 8); /* connects and warms up */
 	start = now();
 	write_all(&b, &to, b.len);

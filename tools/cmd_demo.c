@@ -84,8 +84,9 @@ static int run_both(const struct settings *settings, int listen_fd, const char *
 	free(mine.peer);
 	other_ok = reap(pid);
 	if (run_succeeded(&result) && !other_ok)
-		via_fail(&result.error, -EIO, "destination's process\nit ended with a failure\n"
-					      "run again with --verbose");
+		via_fail(&result.error, -EIO,
+			 "destination's process\nit ended with a failure\n"
+			 "run again with --verbose");
 	report_print(settings, &result, true);
 	return run_succeeded(&result) ? EXIT_OK : EXIT_FAILED;
 }

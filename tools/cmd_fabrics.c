@@ -29,10 +29,10 @@ static json_t *info_object(const struct via_fabric_info *info)
 {
 	const struct via_fabric_caps *c = &info->caps;
 
-	return json_pack("{s:s, s:b, s:s, s:s, s:s, s:I, s:s, s:{s:I, s:I, s:I, s:I, s:I}}", "fabric",
-			 info->spec, "usable", (int)info->usable, "reason", info->reason, "device",
-			 info->device, "library", info->library, "rank", (json_int_t)info->rank,
-			 "reach", info->reach, "limits", "write_len_max",
+	return json_pack("{s:s, s:b, s:s, s:s, s:s, s:I, s:s, s:{s:I, s:I, s:I, s:I, s:I}}",
+			 "fabric", info->spec, "usable", (int)info->usable, "reason", info->reason,
+			 "device", info->device, "library", info->library, "rank",
+			 (json_int_t)info->rank, "reach", info->reach, "limits", "write_len_max",
 			 (json_int_t)c->write_len_max, "msg_len_max", (json_int_t)c->msg_len_max,
 			 "sge_max", (json_int_t)c->sge_max, "tx_depth", (json_int_t)c->tx_depth,
 			 "rx_depth", (json_int_t)c->rx_depth);

@@ -52,8 +52,8 @@ int interrupt_start(int *cancel_fd, struct via_error *err)
 	atomic_store(&watch.stopping, false);
 	rc = pthread_create(&watch.thread, NULL, watch_main, NULL);
 	if (rc)
-		return via_fail(err, via_err_from_errno(rc), "watch for signals\n%s\nraise ulimit -u",
-				strerror(rc));
+		return via_fail(err, via_err_from_errno(rc),
+				"watch for signals\n%s\nraise ulimit -u", strerror(rc));
 	watch.running = true;
 	*cancel_fd = watch.fd;
 	return 0;

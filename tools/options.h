@@ -24,15 +24,15 @@ struct settings {
 	bool insecure;
 	bool json;
 	bool verbose;
-	bool quiet;               /* no progress; set by demo for its second process */
-	bool once;                /* a source that fails the handshake ends the wait; likewise */
-	uint64_t memory;          /* bytes */
+	bool quiet;      /* no progress; set by demo for its second process */
+	bool once;       /* a source that fails the handshake ends the wait; likewise */
+	uint64_t memory; /* bytes */
 	uint64_t vcpus;
-	uint64_t dirty_rate;      /* bytes a second; UINT64_MAX: as fast as they can */
+	uint64_t dirty_rate; /* bytes a second; UINT64_MAX: as fast as they can */
 	uint64_t multifd;
 	uint64_t max_rounds;
 	uint64_t downtime_ns;
-	uint64_t max_bandwidth;   /* bytes a second; 0: no limit */
+	uint64_t max_bandwidth; /* bytes a second; 0: no limit */
 	uint64_t dead_after_ns;
 	uint64_t seed;
 	bool has_seed;
@@ -62,8 +62,8 @@ enum option_id {
 /* A subcommand; one table of these serves dispatch and help. */
 struct command {
 	const char *name;
-	const char *summary;      /* one line for `viaduct --help` */
-	const char *usage;        /* behind "viaduct NAME" */
+	const char *summary;           /* one line for `viaduct --help` */
+	const char *usage;             /* behind "viaduct NAME" */
 	const enum option_id *options; /* ends with 0 */
 	int (*run)(const struct settings *settings);
 };

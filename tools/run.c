@@ -82,8 +82,7 @@ static void migrate_from(const struct settings *settings, struct demo_guest *gue
 
 	progress_init(&view);
 	before = cpu_seconds(guest);
-	rc = via_migrate_source(session, demo_guest_source(guest), &config, &r->migrate,
-				&r->error);
+	rc = via_migrate_source(session, demo_guest_source(guest), &config, &r->migrate, &r->error);
 	r->cpu_source = cpu_seconds(guest) - before;
 	r->tracker = demo_guest_tracker(guest);
 	progress_end(&view);
@@ -175,9 +174,8 @@ static void migrate_to(const struct settings *settings, struct demo_guest *guest
  * Wait for a source that can be talked to. One that cannot (garbage, wrong key, another
  * version) is named on stderr, and the wait goes on.
  */
-static int accept_source(const struct settings *settings, int listen_fd,
-			 struct demo_guest *guest, int cancel_fd, struct via_session **session,
-			 struct run_result *r)
+static int accept_source(const struct settings *settings, int listen_fd, struct demo_guest *guest,
+			 int cancel_fd, struct via_session **session, struct run_result *r)
 {
 	struct via_session_config sc = session_config(settings);
 	struct via_wait wait = {.deadline_ns = VIA_NEVER, .cancel_fd = cancel_fd};

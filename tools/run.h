@@ -13,13 +13,14 @@
 /* What one side knows at its end. */
 struct run_result {
 	struct via_migrate_result migrate;
-	struct via_error error;     /* code 0: none */
-	struct demo_verify verify;  /* of the destination, also at the source */
-	bool verified;              /* verify is there */
-	double cpu_source, cpu_destination; /* seconds of the engine and fabric; the guest's own not counted */
+	struct via_error error;    /* code 0: none */
+	struct demo_verify verify; /* of the destination, also at the source */
+	bool verified;             /* verify is there */
+	double cpu_source,
+		cpu_destination; /* seconds of the engine and fabric; the guest's own not counted */
 	uint64_t memory;
 	uint64_t seed;
-	const char *tracker;        /* the dirty tracker's way */
+	const char *tracker; /* the dirty tracker's way */
 };
 
 /* Completed, and every page right? */
@@ -62,8 +63,7 @@ void report_error(const struct via_error *err);
 /* The destination's report: verify and CPU. From malloc; NULL when out of memory. */
 char *report_encode(const struct run_result *result, size_t *len);
 /* -EPROTO */
-int report_decode(const void *report, size_t len, struct run_result *result,
-		  struct via_error *err);
+int report_decode(const void *report, size_t len, struct run_result *result, struct via_error *err);
 
 /* "1.25 GiB" and the like, into @buf; returns it. */
 const char *format_bytes(uint64_t bytes, char *buf, size_t cap);

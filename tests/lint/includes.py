@@ -51,7 +51,10 @@ def library(path, name):
     """What is wrong with `#include <name>` in @path, or None."""
     for pattern, folder in LIBRARIES:
         if re.match(pattern, name):
-            return None if path.startswith(folder) else f"may be included in {folder} only"
+            baseline = f"bench/bare_{folder.split('/')[1]}.c"
+            if path.startswith(folder) or path == baseline:
+                return None
+            return f"may be included in {folder} and {baseline} only"
     return None
 
 
