@@ -46,7 +46,7 @@ struct via_fabric_caps {
 	size_t addr_len_max;    /* bytes ep_address() may need */
 	size_t rkey_len_max;    /* bytes rkey_pack() may need */
 	unsigned sge_max;       /* local pieces in one post; at least 1 */
-	unsigned tx_depth;      /* writes and sends one endpoint can hold */
+	unsigned tx_depth;      /* writes and sends one endpoint can hold at most */
 	unsigned rx_depth;      /* receives one endpoint can hold */
 };
 
@@ -65,7 +65,7 @@ enum via_comp_kind { VIA_COMP_WRITE = 1, VIA_COMP_SEND, VIA_COMP_RECV };
 struct via_comp {
 	void *ctx;              /* as given when the operation was posted */
 	size_t len;             /* bytes received; 0 for every other kind */
-	int status;             /* 0 or a negated errno */
+	int status;             /* 0 or a negated errno; -ECANCELED only after ep_abort() */
 	enum via_comp_kind kind;
 	int native;             /* the provider's own code; for logs, never for logic */
 };
@@ -171,8 +171,10 @@ struct via_fabric_ops {
 	 * When this returns no write of any peer can land here any more: one that
 	 * is still on its way fails at its sender (-EREMOTEIO; its endpoint may die of
 	 * it) or, where the provider never tells, stays outstanding until the sender's
-	 * ep_abort(). This is what sealing stands on. Endpoints of the fabric may be
-	 * in use by their threads meanwhile.
+	 * ep_abort(). This is what sealing stands on. Keys to other memory that the
+	 * peers of the same endpoints were given before may be revoked with it; those
+	 * packed afterwards are good, and with no write on its way the endpoints go
+	 * on. Endpoints of the fabric may be in use by their threads meanwhile.
 	 */
 	void (*mr_dereg)(struct via_mr *mr);
 	/*

@@ -5,11 +5,13 @@
  *
  *   ofi[:PROVIDER][,tx-depth=N][,rx-depth=N]     ofi alone is ofi:tcp
  *
- * Each endpoint of ours is two lanes of the provider's, one for messages and one for writes, and
- * one epoll descriptor that joins what can wake the owner. The lane for writes can be closed on
- * its own, and that is how memory is revoked: closing a registration keeps new writes out, but
- * a provider that has begun to receive one goes on (tcp does: the rest of a write of 1 MiB
- * lands after fi_close() of its memory region). Without its lane nothing can.
+ * Each endpoint of ours is up to three lanes of the provider's (messages, writes that come in,
+ * writes that go out) and one epoll descriptor that joins what can wake the owner. The lane for
+ * incoming writes opens with the first key that is packed for its peer, and the key names it. So
+ * memory is revoked by closing that lane, and keys packed later name a new one: closing a
+ * registration keeps new writes out, but a provider that has begun to receive one goes on (tcp
+ * does: the rest of a write of 1 MiB lands after fi_close() of its memory region). Without its
+ * lane nothing can.
  *
  * A lane is an endpoint with an address vector and a completion queue of its own, and with providers in
  * software (tcp, shm) also with a libfabric domain of its own: within one domain every thread's
@@ -28,6 +30,7 @@
 #include <rdma/fi_rma.h>
 #include <stdatomic.h>
 
+#include "core/wire.h"
 #include "fabrics/fabric.h"
 
 extern const struct via_fabric_ops via_ofi_ops;
@@ -60,7 +63,7 @@ struct ofi_fabric {
 	uint64_t next_serial;
 };
 
-enum ofi_lane_kind { OFI_MSG, OFI_RMA, OFI_LANES };
+enum ofi_lane_kind { OFI_MSG, OFI_IN, OFI_OUT, OFI_LANES };
 
 /*
  * A registration. Where lanes have domains of their own, and with providers that bind memory to
@@ -83,8 +86,9 @@ struct ofi_mr {
 struct ofi_rkey {
 	struct via_rkey base;
 	uint64_t key;
-	uint64_t addr; /* of byte 0 of the region, as the provider counts */
-	bool mapped;   /* a raw key, to be unmapped */
+	uint64_t addr;  /* of byte 0 of the region, as the provider counts */
+	fi_addr_t peer; /* the lane that takes the writes */
+	bool mapped;    /* a raw key, to be unmapped */
 };
 
 /* One posted operation. The provider owns fi_context until the operation completes. */
@@ -95,9 +99,12 @@ struct ofi_op {
 	bool busy; /* posted or held, not reported */
 	void *ctx;
 	uint64_t generation; /* of a write; of a send: the last one it must follow */
-	uint64_t key, addr;  /* of a write */
+	uint64_t key, addr;  /* of a write, and the lane that they are for */
+	fi_addr_t peer;
 	unsigned n;
-	struct via_sge sge[OFI_SGE_MAX];
+	struct iovec iov[OFI_SGE_MAX];
+	void *desc[OFI_SGE_MAX];
+	size_t len;
 };
 
 /* Operations taken and not given to the provider yet, oldest first. */
@@ -110,6 +117,9 @@ struct ofi_lane {
 	struct fid_av *av;
 	struct fid_cq *cq;
 	struct fid_ep *ep; /* NULL: closed */
+	/* the peer's lane at the other end: its name, and its place in av */
+	uint8_t peer_name[OFI_ADDR_MAX];
+	size_t peer_name_len;
 	fi_addr_t peer;
 };
 
@@ -119,8 +129,8 @@ struct ofi_ep {
 	struct ofi_lane lane[OFI_LANES];
 
 	/*
-	 * Taken by the owner while it is inside the lane for writes, and by whoever revokes memory.
-	 * The owner only tries: who finds it taken comes back later.
+	 * Taken by the owner while it is inside the lanes for writes, and by whoever opens or closes
+	 * one. The owner only tries: who finds it taken comes back later.
 	 */
 	_Atomic bool inside;
 
@@ -203,9 +213,19 @@ void ofi_ep_close(struct via_ep *ep);
 void ofi_ep_abort(struct via_ep *ep);
 /* The provider's part of @ep is closed: from here on no buffer is touched. Idempotent. Owner's. */
 void ofi_ep_kill(struct ofi_ep *ep, int reason);
-/* Close the lane that takes the peer's writes. Any thread that does set-up. */
+/* Close the lane that takes the peer's writes, and what is registered with it. Set-up. */
 void ofi_ep_revoke(struct ofi_ep *ep);
-/* Try to enter the lane for writes; leave when true. */
+/* Open a lane for writes, unless it is open. -ECONNRESET on a dead endpoint. Set-up. */
+int ofi_ep_need_lane(struct ofi_ep *ep, enum ofi_lane_kind kind);
+/* The name of an open lane, as u16 length and bytes, onto @w. */
+int ofi_ep_put_name(struct via_wire *w, const struct ofi_lane *lane);
+/*
+ * Take a name from @w and make it the peer of @lane, *peer. -EPROTO when it is not one of this
+ * provider or the lane's own: providers trust what they are given.
+ */
+int ofi_ep_take_name(const struct ofi_ep *ep, struct ofi_lane *lane, struct via_wire *w,
+		     fi_addr_t *peer);
+/* Try to enter the lanes for writes; leave when true. */
 bool ofi_ep_enter(struct ofi_ep *ep);
 void ofi_ep_leave(struct ofi_ep *ep);
 

@@ -61,23 +61,21 @@ static void free_op(struct ofi_ep *ep, struct ofi_op *op)
 	*list = op;
 }
 
-/* The pieces as the provider wants them. Returns the sum of their lengths, or a negated code. */
-static ssize_t take_pieces(struct ofi_ep *ep, enum ofi_lane_kind kind, const struct via_sge *sge,
-			   unsigned n, struct iovec *iov, void **desc)
+/* Put the pieces into @op as the provider wants them. */
+static int take_pieces(struct ofi_ep *ep, enum ofi_lane_kind kind, const struct via_sge *sge,
+		       unsigned n, struct ofi_op *op)
 {
-	size_t len = 0;
-
-	if (n == 0 || n > ep->base.fab->caps.sge_max)
-		return -EINVAL;
+	op->n = n;
+	op->len = 0;
 	for (unsigned i = 0; i < n; i++) {
-		int rc = ofi_mr_desc(sge[i].mr, ep, kind, &desc[i]);
+		int rc = ofi_mr_desc(sge[i].mr, ep, kind, &op->desc[i]);
 
 		if (rc)
 			return rc;
-		iov[i] = (struct iovec){.iov_base = sge[i].addr, .iov_len = sge[i].len};
-		len += sge[i].len;
+		op->iov[i] = (struct iovec){.iov_base = sge[i].addr, .iov_len = sge[i].len};
+		op->len += sge[i].len;
 	}
-	return (ssize_t)len;
+	return 0;
 }
 
 /* -- posts -------------------------------------------------------------------------- */
@@ -96,23 +94,18 @@ static void retire_generations(struct ofi_ep *ep)
 
 static int write_now(struct ofi_ep *ep, struct ofi_op *op)
 {
-	struct ofi_lane *lane = &ep->lane[OFI_RMA];
-	struct iovec iov[OFI_SGE_MAX];
-	void *desc[OFI_SGE_MAX];
-	ssize_t len = take_pieces(ep, OFI_RMA, op->sge, op->n, iov, desc);
+	struct fid_ep *out = ep->lane[OFI_OUT].ep;
 
-	if (len < 0)
-		return (int)len;
-	if (!lane->ep)
-		return -ECONNRESET;
+	if (!out)
+		return -FI_ECONNRESET;
 	return (int)fi_writemsg(
-		lane->ep,
-		&(struct fi_msg_rma){.msg_iov = iov,
-				     .desc = desc,
+		out,
+		&(struct fi_msg_rma){.msg_iov = op->iov,
+				     .desc = op->desc,
 				     .iov_count = op->n,
-				     .addr = lane->peer,
+				     .addr = op->peer,
 				     .rma_iov = &(struct fi_rma_iov){.addr = op->addr,
-								     .len = (size_t)len,
+								     .len = op->len,
 								     .key = op->key},
 				     .rma_iov_count = 1,
 				     .context = &op->fi_context},
@@ -122,15 +115,10 @@ static int write_now(struct ofi_ep *ep, struct ofi_op *op)
 static int send_now(struct ofi_ep *ep, struct ofi_op *op)
 {
 	struct ofi_lane *lane = &ep->lane[OFI_MSG];
-	struct iovec iov[OFI_SGE_MAX];
-	void *desc[OFI_SGE_MAX];
-	ssize_t len = take_pieces(ep, OFI_MSG, op->sge, op->n, iov, desc);
 
-	if (len < 0)
-		return (int)len;
 	return (int)fi_sendmsg(lane->ep,
-			       &(struct fi_msg){.msg_iov = iov,
-						.desc = desc,
+			       &(struct fi_msg){.msg_iov = op->iov,
+						.desc = op->desc,
 						.iov_count = op->n,
 						.addr = lane->peer,
 						.context = &op->fi_context},
@@ -182,9 +170,9 @@ static void hold(struct ofi_queue *queue, struct ofi_op *op)
 	queue->tail = &op->next;
 }
 
-/* Take an operation with its pieces. *op is NULL when the queue is full. */
-static int take_tx(struct ofi_ep *ep, enum via_comp_kind kind, const struct via_sge *sge,
-		   unsigned n, size_t max, void *ctx, size_t *len, struct ofi_op **op)
+/* Take an operation with its pieces, @max bytes at most. */
+static int take_tx(struct ofi_ep *ep, enum ofi_lane_kind kind, const struct via_sge *sge,
+		   unsigned n, size_t max, void *ctx, struct ofi_op **op)
 {
 	int rc = check_alive(ep);
 
@@ -192,17 +180,15 @@ static int take_tx(struct ofi_ep *ep, enum via_comp_kind kind, const struct via_
 		return rc;
 	if (n == 0 || n > ep->base.fab->caps.sge_max)
 		return -EINVAL;
-	*len = 0;
-	for (unsigned i = 0; i < n; i++)
-		*len += sge[i].len;
-	if (*len > max)
-		return -EMSGSIZE;
-	*op = take_op(&ep->free_tx, kind, ctx);
+	*op = take_op(&ep->free_tx, kind == OFI_OUT ? VIA_COMP_WRITE : VIA_COMP_SEND, ctx);
 	if (!*op)
 		return -EAGAIN;
-	memcpy((*op)->sge, sge, n * sizeof(*sge));
-	(*op)->n = n;
-	return 0;
+	rc = take_pieces(ep, kind, sge, n, *op);
+	if (!rc && (*op)->len > max)
+		rc = -EMSGSIZE;
+	if (rc)
+		free_op(ep, *op);
+	return rc;
 }
 
 /*
@@ -221,16 +207,16 @@ int ofi_post_write(struct via_ep *base, const struct via_sge *sge, unsigned n,
 	struct ofi_ep *ep = (struct ofi_ep *)base;
 	const struct ofi_rkey *key = (const struct ofi_rkey *)rkey;
 	struct ofi_op *op;
-	size_t len;
-	int rc = take_tx(ep, VIA_COMP_WRITE, sge, n, base->fab->caps.write_len_max, ctx, &len, &op);
+	int rc = take_tx(ep, OFI_OUT, sge, n, base->fab->caps.write_len_max, ctx, &op);
 
 	(void)flags;
 	if (rc)
 		return rc;
-	if (off > rkey->len || len > rkey->len - off) {
+	if (off > rkey->len || op->len > rkey->len - off) {
 		free_op(ep, op);
 		return -ERANGE;
 	}
+	op->peer = key->peer;
 	op->key = key->key;
 	op->addr = key->addr + off;
 	op->generation = ep->generation;
@@ -248,8 +234,7 @@ int ofi_post_send(struct via_ep *base, const struct via_sge *sge, unsigned n, vo
 {
 	struct ofi_ep *ep = (struct ofi_ep *)base;
 	struct ofi_op *op;
-	size_t len;
-	int rc = take_tx(ep, VIA_COMP_SEND, sge, n, base->fab->caps.msg_len_max, ctx, &len, &op);
+	int rc = take_tx(ep, OFI_MSG, sge, n, base->fab->caps.msg_len_max, ctx, &op);
 
 	if (rc)
 		return rc;
@@ -263,24 +248,24 @@ int ofi_post_send(struct via_ep *base, const struct via_sge *sge, unsigned n, vo
 int ofi_post_recv(struct via_ep *base, const struct via_sge *sge, void *ctx)
 {
 	struct ofi_ep *ep = (struct ofi_ep *)base;
-	struct iovec iov;
-	void *desc;
-	ssize_t len = take_pieces(ep, OFI_MSG, sge, 1, &iov, &desc);
-	int rc = check_alive(ep);
+	struct ofi_lane *lane = &ep->lane[OFI_MSG];
 	struct ofi_op *op;
+	int rc = check_alive(ep);
 
-	if (rc || len < 0)
-		return rc ? rc : (int)len;
+	if (rc)
+		return rc;
 	op = take_op(&ep->free_rx, VIA_COMP_RECV, ctx);
 	if (!op)
 		return -EAGAIN;
-	rc = (int)fi_recvmsg(ep->lane[OFI_MSG].ep,
-			     &(struct fi_msg){.msg_iov = &iov,
-					      .desc = &desc,
-					      .iov_count = 1,
-					      .addr = ep->lane[OFI_MSG].peer,
-					      .context = &op->fi_context},
-			     FI_COMPLETION);
+	rc = take_pieces(ep, OFI_MSG, sge, 1, op);
+	if (!rc)
+		rc = (int)fi_recvmsg(lane->ep,
+				     &(struct fi_msg){.msg_iov = op->iov,
+						      .desc = op->desc,
+						      .iov_count = 1,
+						      .addr = lane->peer,
+						      .context = &op->fi_context},
+				     FI_COMPLETION);
 	if (rc)
 		free_op(ep, op);
 	return rc == -FI_EAGAIN ? -EAGAIN : rc ? ofi_code(rc) : 0;
@@ -407,14 +392,14 @@ static int read_lane(struct ofi_ep *ep, enum ofi_lane_kind kind, struct via_comp
 	return n == -FI_EAVAIL ? take_error(ep, cq, comp) : 0;
 }
 
-/* Both lanes: completions, and what may follow them. */
+/* All lanes: completions, and what may follow them. */
 static int progress(struct ofi_ep *ep, struct via_comp *comp, unsigned max, int *reason)
 {
 	int n = read_lane(ep, OFI_MSG, comp, max, reason);
 
-	if (!*reason &&
-	    ofi_ep_enter(ep)) { /* else memory is being revoked: it takes microseconds */
-		n += read_lane(ep, OFI_RMA, comp + n, max - (unsigned)n, reason);
+	if (!*reason && ofi_ep_enter(ep)) { /* else a lane is being opened or closed just now */
+		for (unsigned i = OFI_IN; i <= OFI_OUT && !*reason; i++)
+			n += read_lane(ep, i, comp + n, max - (unsigned)n, reason);
 		if (ep->timer_fd >= 0)
 			note_activity(ep);
 		if (!*reason)
@@ -479,7 +464,8 @@ static int try_wait(struct ofi_ep *ep)
 		return rc;
 	if (!ofi_ep_enter(ep))
 		return -EAGAIN;
-	rc = try_wait_lane(&ep->lane[OFI_RMA]);
+	for (unsigned i = OFI_IN; i <= OFI_OUT && !rc; i++)
+		rc = try_wait_lane(&ep->lane[i]);
 	ofi_ep_leave(ep);
 	return rc;
 }

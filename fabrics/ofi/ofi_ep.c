@@ -6,8 +6,8 @@
  * side sends the nonce and takes what comes from the peer's address alone (directed
  * receives). Both are through when both have the other's, and the nonces are the same.
  *
- * An address, big-endian: "OFI1", u8 length and the provider's name, then for messages and for
- * writes: u16 length and the provider's address.
+ * An address, big-endian: "OFI1", u8 length and the provider's name, u16 length and the
+ * provider's address of the lane for messages.
  */
 #include "fabrics/ofi/ofi.h"
 
@@ -95,9 +95,23 @@ static int open_cq(struct ofi_fabric *fab, struct ofi_ep *ep, struct ofi_lane *l
 	return rc ? rc : watch(ep, fd);
 }
 
-static int open_lane(struct ofi_fabric *fab, struct ofi_ep *ep, struct ofi_lane *lane,
-		     const char **call)
+/* Where the provider has no descriptor the owner should know that the peer writes. */
+static int open_counter(struct ofi_fabric *fab, struct ofi_ep *ep, struct ofi_lane *lane)
 {
+	struct fi_cntr_attr attr = {.events = FI_CNTR_EVENTS_COMP, .wait_obj = FI_WAIT_NONE};
+	int rc;
+
+	if (fab->has_fd || !(fab->info->caps & FI_RMA_EVENT))
+		return 0;
+	ep->landed_seen = 0;
+	rc = fi_cntr_open(lane->domain.domain, &attr, &ep->landed, NULL);
+	return rc ? rc : fi_ep_bind(lane->ep, &ep->landed->fid, FI_REMOTE_WRITE);
+}
+
+static int open_parts(struct ofi_fabric *fab, struct ofi_ep *ep, enum ofi_lane_kind kind,
+		      const char **call)
+{
+	struct ofi_lane *lane = &ep->lane[kind];
 	struct fi_av_attr av = {.type = FI_AV_TABLE, .count = 1};
 	int rc;
 
@@ -115,52 +129,93 @@ static int open_lane(struct ofi_fabric *fab, struct ofi_ep *ep, struct ofi_lane 
 		return rc;
 	*call = "fi_ep_bind";
 	rc = fi_ep_bind(lane->ep, &lane->av->fid, 0);
-	return rc ? rc : fi_ep_bind(lane->ep, &lane->cq->fid, FI_TRANSMIT | FI_RECV);
-}
-
-/* Where the provider has no descriptor: a timer, and a counter of the peer's writes. */
-static int open_timer(struct ofi_fabric *fab, struct ofi_ep *ep)
-{
-	struct fi_cntr_attr attr = {.events = FI_CNTR_EVENTS_COMP, .wait_obj = FI_WAIT_NONE};
-	struct ofi_lane *rma = &ep->lane[OFI_RMA];
-	int rc;
-
-	ep->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	if (ep->timer_fd < 0 || watch(ep, ep->timer_fd))
-		return -errno;
-	if (!(fab->info->caps & FI_RMA_EVENT))
-		return 0;
-	rc = fi_cntr_open(rma->domain.domain, &attr, &ep->landed, NULL);
-	return rc ? rc : fi_ep_bind(rma->ep, &ep->landed->fid, FI_REMOTE_WRITE);
-}
-
-static int open_lanes(struct ofi_fabric *fab, struct ofi_ep *ep, const char **call)
-{
-	int rc = open_lane(fab, ep, &ep->lane[OFI_MSG], call);
-
 	if (!rc)
-		rc = open_lane(fab, ep, &ep->lane[OFI_RMA], call);
-	if (rc)
-		return rc;
-	*call = "fi_cntr_open";
-	rc = fab->has_fd ? 0 : open_timer(fab, ep);
+		rc = fi_ep_bind(lane->ep, &lane->cq->fid, FI_TRANSMIT | FI_RECV);
+	if (!rc && kind == OFI_IN)
+		rc = open_counter(fab, ep, lane);
 	if (rc)
 		return rc;
 	*call = "fi_enable";
-	rc = fi_enable(ep->lane[OFI_MSG].ep);
-	return rc ? rc : fi_enable(ep->lane[OFI_RMA].ep);
+	return fi_enable(lane->ep);
 }
 
-static int open_domains(struct ofi_fabric *fab, struct ofi_ep *ep, struct via_error *err)
+/* The domain is left: registrations may be in it. */
+static void close_parts(struct ofi_ep *ep, enum ofi_lane_kind kind)
+{
+	struct ofi_lane *lane = &ep->lane[kind];
+
+	if (lane->ep)
+		fi_close(&lane->ep->fid);
+	lane->ep = NULL;
+	if (kind == OFI_IN && ep->landed) {
+		fi_close(&ep->landed->fid);
+		ep->landed = NULL;
+	}
+	if (lane->cq)
+		fi_close(&lane->cq->fid);
+	lane->cq = NULL;
+	if (lane->av)
+		fi_close(&lane->av->fid);
+	lane->av = NULL;
+	lane->peer_name_len = 0;
+}
+
+static void close_domain(struct ofi_ep *ep, struct ofi_lane *lane)
+{
+	if (((struct ofi_fabric *)ep->base.fab)->own_domains)
+		ofi_domain_close(&lane->domain);
+	lane->domain = (struct ofi_domain){0};
+}
+
+/* Nothing of the lane is open after a failure. */
+static int open_lane(struct ofi_fabric *fab, struct ofi_ep *ep, enum ofi_lane_kind kind,
+		     struct via_error *err)
+{
+	struct ofi_lane *lane = &ep->lane[kind];
+	const char *call = "";
+	int rc;
+
+	lane->domain = fab->shared;
+	if (fab->own_domains) {
+		lane->domain = (struct ofi_domain){0};
+		rc = ofi_domain_open(fab, &lane->domain, err);
+		if (rc)
+			return rc;
+	}
+	rc = open_parts(fab, ep, kind, &call);
+	if (!rc)
+		return 0;
+	close_parts(ep, kind);
+	close_domain(ep, lane);
+	return fail_ep(&fab->base, call, ofi_code(rc), fi_strerror(-rc), err);
+}
+
+static void enter(struct ofi_ep *ep)
+{
+	while (!ofi_ep_enter(ep)) /* whoever is inside leaves at the end of its poll or post */
+		sched_yield();
+}
+
+int ofi_ep_need_lane(struct ofi_ep *ep, enum ofi_lane_kind kind)
 {
 	int rc = 0;
 
-	for (unsigned i = 0; i < OFI_LANES && !rc; i++)
-		if (fab->own_domains)
-			rc = ofi_domain_open(fab, &ep->lane[i].domain, err);
-		else
-			ep->lane[i].domain = fab->shared;
+	enter(ep);
+	if (!ep->lane[OFI_MSG].ep)
+		rc = -ECONNRESET;
+	else if (!ep->lane[kind].ep)
+		rc = open_lane((struct ofi_fabric *)ep->base.fab, ep, kind, NULL);
+	ofi_ep_leave(ep);
 	return rc;
+}
+
+/* Where the provider has no descriptor: a timer. */
+static int open_timer(const struct ofi_fabric *fab, struct ofi_ep *ep)
+{
+	if (fab->has_fd)
+		return 0;
+	ep->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	return ep->timer_fd < 0 ? -errno : watch(ep, ep->timer_fd);
 }
 
 int ofi_ep_open(struct via_fabric *base, enum via_ep_side side, struct via_ep **out,
@@ -168,7 +223,6 @@ int ofi_ep_open(struct via_fabric *base, enum via_ep_side side, struct via_ep **
 {
 	struct ofi_fabric *fab = (struct ofi_fabric *)base;
 	struct ofi_ep *ep = calloc(1, sizeof(*ep));
-	const char *call = "";
 	int rc;
 
 	(void)side;
@@ -179,7 +233,8 @@ int ofi_ep_open(struct via_fabric *base, enum via_ep_side side, struct via_ep **
 	ep->timer_fd = -1;
 	ep->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	ep->abort_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (ep->epoll_fd < 0 || ep->abort_fd < 0 || watch(ep, ep->abort_fd)) {
+	if (ep->epoll_fd < 0 || ep->abort_fd < 0 || watch(ep, ep->abort_fd) ||
+	    open_timer(fab, ep)) {
 		rc = fail_ep(base, "eventfd", via_err_from_errno(errno), strerror(errno), err);
 		goto fail;
 	}
@@ -190,17 +245,12 @@ int ofi_ep_open(struct via_fabric *base, enum via_ep_side side, struct via_ep **
 		fail_ep(base, "make its tables", rc, via_err_text(rc), err);
 		goto fail;
 	}
-	rc = open_domains(fab, ep, err);
-	if (rc)
-		goto fail;
-	rc = open_lanes(fab, ep, &call);
+	rc = open_lane(fab, ep, OFI_MSG, err);
 	if (!rc)
 		rc = base->ops->mr_reg(base, ep->hello, sizeof(ep->hello), VIA_MR_LOCAL,
-				       &ep->hello_mr, NULL);
-	if (rc) {
-		rc = fail_ep(base, call, ofi_code(rc), fi_strerror(-rc), err);
+				       &ep->hello_mr, err);
+	if (rc)
 		goto fail;
-	}
 	*out = &ep->base;
 	return 0;
 fail:
@@ -208,11 +258,11 @@ fail:
 	return rc;
 }
 
-static int put_name(struct via_wire *w, struct fid_ep *one)
+int ofi_ep_put_name(struct via_wire *w, const struct ofi_lane *lane)
 {
 	uint8_t addr[OFI_ADDR_MAX];
 	size_t len = sizeof(addr);
-	int rc = one ? fi_getname(&one->fid, addr, &len) : -FI_EINVAL;
+	int rc = lane->ep ? fi_getname(&lane->ep->fid, addr, &len) : -FI_EINVAL;
 
 	if (rc)
 		return ofi_code(rc);
@@ -231,9 +281,7 @@ ssize_t ofi_ep_address(const struct via_ep *base, void *buf, size_t cap)
 	via_wire_put_bytes(&w, magic, sizeof(magic));
 	via_wire_put_u8(&w, (uint8_t)strlen(fab->provider));
 	via_wire_put_bytes(&w, fab->provider, strlen(fab->provider));
-	rc = put_name(&w, ep->lane[OFI_MSG].ep);
-	if (!rc)
-		rc = put_name(&w, ep->lane[OFI_RMA].ep);
+	rc = ofi_ep_put_name(&w, &ep->lane[OFI_MSG]);
 	if (!rc)
 		rc = via_wire_status(&w);
 	return rc ? rc : (ssize_t)w.pos;
@@ -241,28 +289,41 @@ ssize_t ofi_ep_address(const struct via_ep *base, void *buf, size_t cap)
 
 /* -- connect ----------------------------------------------------------------------- */
 
-/*
- * The next address in @w, for a peer of @one; NULL when it is none. Its form must be that of
- * our own, because providers trust what fi_av_insert() is given; and it must not be our own.
- */
-static const uint8_t *take_name(const struct ofi_ep *ep, struct fid_ep *one, struct via_wire *w)
+/* Has @addr the form of our own address @own, and is it not that? */
+static bool may_be_peer(const struct ofi_ep *ep, const uint8_t *addr, size_t len,
+			const uint8_t *own, size_t own_len)
 {
 	const struct ofi_fabric *fab = (const struct ofi_fabric *)ep->base.fab;
+
+	if (len < 2 || (len == own_len && !memcmp(addr, own, len)))
+		return false;
+	if (fab->info->addr_format == FI_ADDR_STR)
+		return memchr(addr, 0, len) == addr + len - 1;
+	/* Of one size and, as socket addresses, of one family. */
+	return len == own_len && !memcmp(addr, own, 2);
+}
+
+int ofi_ep_take_name(const struct ofi_ep *ep, struct ofi_lane *lane, struct via_wire *w,
+		     fi_addr_t *peer)
+{
 	size_t len = via_wire_get_u16(w), own_len = OFI_ADDR_MAX;
 	const uint8_t *addr = via_wire_get_view(w, len);
 	uint8_t own[OFI_ADDR_MAX];
 
-	if (!addr || len < 2 || len > sizeof(own) || fi_getname(&one->fid, own, &own_len))
-		return NULL;
-	if (len == own_len && !memcmp(addr, own, len))
-		return NULL;
-	if (fab->info->addr_format == FI_ADDR_STR)
-		return memchr(addr, 0, len) == addr + len - 1 ? addr : NULL;
-	/* Of one size and, as socket addresses, of one family. */
-	return len == own_len && !memcmp(addr, own, 2) ? addr : NULL;
+	if (!addr || len > sizeof(lane->peer_name) || fi_getname(&lane->ep->fid, own, &own_len) ||
+	    !may_be_peer(ep, addr, len, own, own_len))
+		return -EPROTO;
+	if (len != lane->peer_name_len || memcmp(addr, lane->peer_name, len) != 0) {
+		if (fi_av_insert(lane->av, addr, 1, &lane->peer, 0, NULL) != 1)
+			return -EPROTO;
+		memcpy(lane->peer_name, addr, len);
+		lane->peer_name_len = len;
+	}
+	*peer = lane->peer;
+	return 0;
 }
 
-/* Take the peer's addresses out of @buf into the address vector. */
+/* Take the peer's address for messages out of @buf. */
 static int insert_peer(struct ofi_ep *ep, const void *buf, size_t len)
 {
 	const struct ofi_fabric *fab = (const struct ofi_fabric *)ep->base.fab;
@@ -271,20 +332,16 @@ static int insert_peer(struct ofi_ep *ep, const void *buf, size_t len)
 	const uint8_t *m = via_wire_get_view(&w, sizeof(magic));
 	size_t name_len = via_wire_get_u8(&w);
 	const uint8_t *name = via_wire_get_view(&w, name_len);
-	const uint8_t *addr[OFI_LANES];
+	struct via_wire rest;
+	fi_addr_t peer;
 
 	if (!m || memcmp(m, magic, sizeof(magic)) != 0 || !name || name_len != own_len ||
 	    memcmp(name, fab->provider, own_len) != 0)
 		return -EPROTO;
-	for (unsigned i = 0; i < OFI_LANES; i++)
-		addr[i] = take_name(ep, ep->lane[i].ep, &w);
-	if (via_wire_finish(&w))
-		return -EPROTO;
-	for (unsigned i = 0; i < OFI_LANES; i++)
-		if (!addr[i] ||
-		    fi_av_insert(ep->lane[i].av, addr[i], 1, &ep->lane[i].peer, 0, NULL) != 1)
-			return -EPROTO;
-	return 0;
+	rest = w;
+	(void)via_wire_get_view(&rest, via_wire_get_u16(&rest));
+	return via_wire_finish(&rest) ? -EPROTO
+				      : ofi_ep_take_name(ep, &ep->lane[OFI_MSG], &w, &peer);
 }
 
 static bool same_nonce(const uint8_t *a, const uint8_t *b)
@@ -417,39 +474,12 @@ void ofi_ep_leave(struct ofi_ep *ep)
 	atomic_store_explicit(&ep->inside, false, memory_order_release);
 }
 
-/* The domain stays: registrations may be left in it. */
-static void close_lane(struct ofi_lane *lane)
-{
-	if (lane->ep)
-		fi_close(&lane->ep->fid);
-	lane->ep = NULL;
-	if (lane->cq)
-		fi_close(&lane->cq->fid);
-	lane->cq = NULL;
-	if (lane->av)
-		fi_close(&lane->av->fid);
-	lane->av = NULL;
-}
-
-static void enter(struct ofi_ep *ep)
-{
-	while (!ofi_ep_enter(ep)) /* whoever is inside leaves at the end of its poll or post */
-		sched_yield();
-}
-
-static void close_rma(struct ofi_ep *ep)
-{
-	close_lane(&ep->lane[OFI_RMA]);
-	if (ep->landed)
-		fi_close(&ep->landed->fid);
-	ep->landed = NULL;
-}
-
 void ofi_ep_revoke(struct ofi_ep *ep)
 {
 	enter(ep);
-	ofi_mr_forget(ep, OFI_RMA);
-	close_rma(ep);
+	ofi_mr_forget(ep, OFI_IN);
+	close_parts(ep, OFI_IN);
+	close_domain(ep, &ep->lane[OFI_IN]);
 	ofi_ep_leave(ep);
 }
 
@@ -458,9 +488,9 @@ void ofi_ep_kill(struct ofi_ep *ep, int reason)
 	if (!ep->reason)
 		ep->reason = reason;
 	enter(ep);
-	close_rma(ep);
+	for (unsigned i = 0; i < OFI_LANES; i++)
+		close_parts(ep, i);
 	ofi_ep_leave(ep);
-	close_lane(&ep->lane[OFI_MSG]);
 	eventfd_write(ep->abort_fd, 1); /* who sleeps on the descriptor finds the reason */
 }
 
@@ -477,8 +507,7 @@ void ofi_ep_close(struct via_ep *base)
 	for (unsigned i = 0; i < OFI_LANES; i++) {
 		if (base->id < OFI_EPS_MAX)
 			ofi_mr_forget(ep, i);
-		if (fab->own_domains)
-			ofi_domain_close(&ep->lane[i].domain);
+		close_domain(ep, &ep->lane[i]);
 	}
 	if (base->id < OFI_EPS_MAX)
 		fab->ep[base->id] = NULL;

@@ -7,8 +7,9 @@
  * keys they are random 64-bit numbers, so that one cannot be guessed from another. Who was given a key
  * is written down: when the memory is given up, those endpoints take no more writes.
  *
- * A packed key, big-endian: u8 version (1), u8 flags (bit 0: raw), u64 address of byte 0 (0
- * where the provider counts from the region's start), then u64 key, or u16 length and raw key.
+ * A packed key, big-endian: u8 version (1), u8 flags (bit 0: raw), u16 length and name of the lane that
+ * takes the writes, u64 address of byte 0 (0 where the provider counts from the region's
+ * start), then u64 key, or u16 length and raw key.
  */
 #include "fabrics/ofi/ofi.h"
 
@@ -199,7 +200,8 @@ int ofi_mr_desc(const struct via_mr *base, struct ofi_ep *ep, enum ofi_lane_kind
 
 size_t ofi_rkey_max(const struct fi_info *info)
 {
-	return info->domain_attr->mr_mode & FI_MR_RAW ? 12 + OFI_RAW_KEY_MAX : 18;
+	return info->domain_attr->mr_mode & FI_MR_RAW ? 14 + OFI_ADDR_MAX + OFI_RAW_KEY_MAX
+						      : 20 + OFI_ADDR_MAX;
 }
 
 static int put_raw(struct via_wire *w, struct fid_mr *fid)
@@ -223,18 +225,21 @@ ssize_t ofi_rkey_pack(const struct via_mr *base, struct via_ep *ep, void *buf, s
 	const struct ofi_fabric *fab = (const struct ofi_fabric *)base->fab;
 	bool raw = fab->mr_mode & FI_MR_RAW;
 	struct via_wire w = via_wire_writer(buf, cap);
+	struct ofi_ep *oep = (struct ofi_ep *)ep;
 	struct fid_mr *fid;
-	int rc = fid_for(mr, (struct ofi_ep *)ep, OFI_RMA, &fid);
+	int rc = mr->access & VIA_MR_REMOTE_WRITE ? ofi_ep_need_lane(oep, OFI_IN) : -EINVAL;
 
-	if (rc)
-		return rc;
-	if (!fid || !(mr->access & VIA_MR_REMOTE_WRITE))
-		return -EINVAL;
-	rc = note_given(mr, (struct ofi_ep *)ep);
+	if (!rc)
+		rc = fid_for(mr, oep, OFI_IN, &fid);
+	if (!rc)
+		rc = note_given(mr, oep);
 	if (rc)
 		return rc;
 	via_wire_put_u8(&w, KEY_VERSION);
 	via_wire_put_u8(&w, raw ? KEY_RAW : 0);
+	rc = ofi_ep_put_name(&w, &oep->lane[OFI_IN]);
+	if (rc)
+		return rc;
 	if (raw) {
 		rc = put_raw(&w, fid);
 	} else {
@@ -261,38 +266,52 @@ static int get_raw(struct via_wire *w, struct fid_domain *domain, struct ofi_rke
 	return 0;
 }
 
-int ofi_rkey_unpack(struct via_ep *ep, const void *buf, size_t len, uint64_t region_len,
+static int decode_key(struct ofi_ep *ep, struct via_wire *w, uint64_t region_len,
+		      struct ofi_rkey *key)
+{
+	const struct ofi_fabric *fab = (const struct ofi_fabric *)ep->base.fab;
+	bool raw = fab->mr_mode & FI_MR_RAW;
+	struct ofi_lane *lane = &ep->lane[OFI_OUT];
+	struct via_wire rest;
+
+	if (via_wire_get_u8(w) != KEY_VERSION || via_wire_get_u8(w) != (raw ? KEY_RAW : 0))
+		return -EPROTO;
+	rest = *w; /* look behind the name first: nothing is taken of a malformed key */
+	(void)via_wire_get_view(&rest, via_wire_get_u16(&rest));
+	key->addr = via_wire_get_u64(&rest);
+	if (!raw)
+		key->key = via_wire_get_u64(&rest);
+	if ((raw ? via_wire_status(&rest) : via_wire_finish(&rest)) ||
+	    key->addr > UINT64_MAX - region_len || ofi_ep_take_name(ep, lane, w, &key->peer))
+		return -EPROTO;
+	return raw ? get_raw(&rest, lane->domain.domain, key) : 0;
+}
+
+int ofi_rkey_unpack(struct via_ep *base, const void *buf, size_t len, uint64_t region_len,
 		    struct via_rkey **out, struct via_error *err)
 {
-	struct ofi_fabric *fab = (struct ofi_fabric *)ep->fab;
-	bool raw = fab->mr_mode & FI_MR_RAW;
+	struct ofi_ep *ep = (struct ofi_ep *)base;
 	struct via_wire w = via_wire_reader(buf, len);
-	uint8_t version = via_wire_get_u8(&w), flags = via_wire_get_u8(&w);
 	struct ofi_rkey *key = calloc(1, sizeof(*key));
-	int rc = 0;
+	int rc = key ? ofi_ep_need_lane(ep, OFI_OUT) : -ENOMEM;
 
-	if (!key)
-		return via_fail(err, -ENOMEM, "take a key\nout of memory\nfree some memory");
-	key->base = (struct via_rkey){.ep = ep, .len = region_len};
-	key->addr = via_wire_get_u64(&w);
-	if (version != KEY_VERSION || flags != (raw ? KEY_RAW : 0) ||
-	    key->addr > UINT64_MAX - region_len) {
-		rc = -EPROTO;
-	} else if (raw) {
-		rc = get_raw(&w, ((struct ofi_ep *)ep)->lane[OFI_RMA].domain.domain, key);
-	} else {
-		key->key = via_wire_get_u64(&w);
-		rc = via_wire_finish(&w);
-	}
 	if (rc) {
 		free(key);
-		return via_fail(err, -EPROTO,
-				"take a key of the peer\n%zu bytes that are no key of "
-				"ofi:%s\ngive both sides the same --fabric",
-				len, fab->provider);
+		return via_fail(err, rc,
+				"take a key of the peer\n%s\nsee the first error of this session",
+				via_err_text(rc));
 	}
-	*out = &key->base;
-	return 0;
+	key->base = (struct via_rkey){.ep = base, .len = region_len};
+	rc = decode_key(ep, &w, region_len, key);
+	if (!rc) {
+		*out = &key->base;
+		return 0;
+	}
+	free(key);
+	return via_fail(err, rc,
+			"take a key of the peer\n%zu bytes that are no key of ofi:%s\n"
+			"give both sides the same --fabric",
+			len, ((struct ofi_fabric *)base->fab)->provider);
 }
 
 void ofi_rkey_free(struct via_rkey *base)
@@ -302,6 +321,6 @@ void ofi_rkey_free(struct via_rkey *base)
 	if (!key)
 		return;
 	if (key->mapped)
-		fi_mr_unmap_key(((struct ofi_ep *)base->ep)->lane[OFI_RMA].domain.domain, key->key);
+		fi_mr_unmap_key(((struct ofi_ep *)base->ep)->lane[OFI_OUT].domain.domain, key->key);
 	free(key);
 }

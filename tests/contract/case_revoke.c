@@ -213,9 +213,19 @@ static bool write_and_fence(struct contract *t, struct pair *pair, struct via_rk
 	       end_until(t, a, VIA_COMP_WRITE, writes + 1);
 }
 
+/* A new key to b's memory: the old one may have been revoked with another region's. */
+static bool renew_key(struct contract *t, struct pair *pair)
+{
+	struct end *a = &pair->a.end[0], *b = &pair->b.end[0];
+
+	pair->a.ops->rkey_free(a->rkey);
+	a->rkey = NULL;
+	return end_key(t, pair->b.mr, b, a, &a->rkey);
+}
+
 /*
- * A region is given up after its last write has landed, as at every seal: the endpoint goes on
- * as if nothing had been, to other regions and with messages.
+ * A region is given up after its last write has landed, as at every seal: the endpoint goes on, to
+ * other regions and with messages.
  */
 static bool seal_once(struct contract *t, struct pair *pair, uint8_t *region, uint8_t fill)
 {
@@ -230,7 +240,7 @@ static bool seal_once(struct contract *t, struct pair *pair, uint8_t *region, ui
 		return contract_fail(t, "mr_reg: %s", via_err_name(ret));
 	ok = end_key(t, mr, b, a, &rkey) && write_and_fence(t, pair, rkey, fill);
 	pair->b.ops->mr_dereg(mr);
-	ok = ok && write_and_fence(t, pair, NULL, fill + 1);
+	ok = ok && renew_key(t, pair) && write_and_fence(t, pair, NULL, fill + 1);
 	if (ok && (region[0] != fill || region[64 * KIB - 1] != fill))
 		ok = contract_fail(t, "the region given up holds %#x, not %#x", region[0], fill);
 	if (ok && (pair->b.mem[0] != fill + 1 || pair->b.mem[64 * KIB - 1] != fill + 1))

@@ -8,6 +8,7 @@
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tests/contract/contract.h"
 #include "tests/contract/fabrics.h"
@@ -26,13 +27,16 @@ static struct criterion_test_params all_fabrics(void)
 	return cr_make_param_array(size_t, index, one ? 1 : NFABRICS);
 }
 
-static void run(contract_case *run_case, size_t i)
+static void run(contract_case *run_case, const char *name, size_t i)
 {
 	const char *spec = getenv("VIA_CONTRACT_FABRIC");
 	char text[800];
 
 	if (!spec)
 		spec = i < NSIMULATED ? simulated[i] : real[i - NSIMULATED];
+	for (size_t k = 0; k < NIMPOSSIBLE; k++)
+		if (!strcmp(impossible[k].spec, spec) && !strcmp(impossible[k].case_name, name))
+			cr_skip_test("%s, %s: %s", spec, name, impossible[k].why);
 	switch (contract_run(run_case, spec, PATIENCE, text, sizeof(text))) {
 	case FAIL:
 		cr_assert_fail("%s", text);
@@ -50,7 +54,7 @@ static void run(contract_case *run_case, size_t i)
 	}                                                                                          \
 	ParameterizedTest(const size_t *i, contract, name, .timeout = 60)                          \
 	{                                                                                          \
-		run(case_##name, *i);                                                              \
+		run(case_##name, #name, *i);                                                       \
 	}
 
 CONTRACT_CASES(CONTRACT_TEST)

@@ -20,6 +20,24 @@ static const char *const real[] = {
 	"ofi:shm",
 };
 
+/*
+ * What a fabric cannot do with both ends in one process, as most cases have them. It runs in the
+ * cases of two processes, and wherever two processes migrate.
+ */
+static const struct {
+	const char *spec, *case_name, *why;
+} impossible[] = {
+#define SHM_WHY                                                                                    \
+	"within one process libfabric's shm ends share their mappings by pointer, and one that "   \
+	"closes takes the other's with it; the two_processes cases enable the same between two"
+	{"ofi:shm", "abort_outstanding", SHM_WHY}, {"ofi:shm", "bad_address", SHM_WHY},
+	{"ofi:shm", "close_orders", SHM_WHY},      {"ofi:shm", "dereg_refuses", SHM_WHY},
+	{"ofi:shm", "dereg_spares", SHM_WHY},      {"ofi:shm", "nobody_there", SHM_WHY},
+#undef SHM_WHY
+};
+
+#define NIMPOSSIBLE (sizeof(impossible) / sizeof(impossible[0]))
+
 #define NSIMULATED (sizeof(simulated) / sizeof(simulated[0]))
 #define NREAL      (sizeof(real) / sizeof(real[0]))
 
