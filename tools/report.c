@@ -152,7 +152,7 @@ static void print_summary(const struct settings *settings, const struct run_resu
 
 	printf("migration %s: %s of guest RAM over %s, %u multifd channels, control %s\n",
 	       via_outcome_name(r->migrate.outcome),
-	       format_bytes(r->memory, memory, sizeof(memory)),
+	       r->memory ? format_bytes(r->memory, memory, sizeof(memory)) : "none",
 	       s->fabric[0] ? s->fabric : "(no fabric yet)", s->multifd,
 	       s->security[0] ? s->security : "not connected");
 	if (source && r->migrate.outcome == VIA_COMPLETED)

@@ -64,23 +64,6 @@ static void local_reach(char *buf, size_t cap)
 	append_namespace("user", buf, cap);
 }
 
-/* Does this libfabric have the provider at all, be it without a device? */
-static bool is_built_in(const char *name)
-{
-	struct fi_info *info = NULL;
-	char got[48];
-	bool yes = false;
-
-	if (fi_getinfo(OFI_API_VERSION, NULL, NULL, FI_PROV_ATTR_ONLY, NULL, &info))
-		return false;
-	for (struct fi_info *i = info; i && !yes; i = i->next) {
-		ofi_short_name(i->fabric_attr->prov_name, got, sizeof(got));
-		yes = !strcmp(got, name);
-	}
-	fi_freeinfo(info);
-	return yes;
-}
-
 static void describe(size_t k, struct via_fabric_info *out)
 {
 	struct fi_info *info = ofi_select(known[k].name, NULL, 0);
@@ -90,12 +73,11 @@ static void describe(size_t k, struct via_fabric_info *out)
 	library_version(out->library, sizeof(out->library));
 	out->rank = known[k].rank;
 	if (!info) {
-		if (is_built_in(known[k].name))
-			snprintf(out->reason, sizeof(out->reason),
-				 "not found on this host: it needs %s", known[k].needs);
-		else
-			snprintf(out->reason, sizeof(out->reason),
-				 "this libfabric (%s) has no such provider", out->library);
+		/* A provider without its device does not show, as if it were not built in. */
+		snprintf(out->reason, sizeof(out->reason),
+			 "%s shows no such provider here: it needs %s, and a libfabric built with "
+			 "it",
+			 out->library, known[k].needs);
 		return;
 	}
 	out->usable = true;
