@@ -26,6 +26,9 @@
 /* Between two looks while connecting, where no descriptor tells. */
 #define CONNECT_POLL_MS 2
 
+/* Names of the provider's own that may be taken before it gives up. */
+#define NAME_TRIES 256
+
 static const uint8_t magic[4] = {'O', 'F', 'I', '1'};
 
 static int fail_ep(const struct via_fabric *base, const char *call, int code, const char *why,
@@ -182,10 +185,15 @@ static int open_lane(struct ofi_fabric *fab, struct ofi_ep *ep, enum ofi_lane_ki
 		if (rc)
 			return rc;
 	}
-	rc = open_parts(fab, ep, kind, &call);
-	if (!rc)
-		return 0;
-	close_parts(ep, kind);
+	/* shm names an endpoint by process id and a count, and a killed process leaves its names. */
+	for (unsigned i = 0; i < NAME_TRIES; i++) {
+		rc = open_parts(fab, ep, kind, &call);
+		if (!rc)
+			return 0;
+		close_parts(ep, kind);
+		if (rc != -FI_EBUSY)
+			break;
+	}
 	close_domain(ep, lane);
 	return fail_ep(&fab->base, call, ofi_code(rc), fi_strerror(-rc), err);
 }
