@@ -16,6 +16,7 @@
 #include <rdma/fi_errno.h>
 #include <rdma/fi_rma.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +40,7 @@ struct bare {
 	fi_addr_t peer;
 	char *mem;
 	size_t len, write_len;
+	bool serving; /* the target's side */
 };
 
 /* What the other side must know. Both are one program on one host. */
@@ -157,9 +159,10 @@ int main(int argc, char **argv)
 
 	check(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), "socketpair");
 	pid = fork();
+	b.serving = pid == 0;
 	open_bare(&b, provider);
 	to = swap_cards(&b, fd[pid == 0]);
-	for (; pid == 0;)
+	while (b.serving)
 		(void)reap(&b);        /* until killed */
 	write_all(&b, &to, b.len / 8); /* connects and warms up */
 	start = now();
