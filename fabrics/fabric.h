@@ -112,6 +112,7 @@ struct via_fabric_info {
 struct via_fabric_key {
 	const char *name;       /* "device"; NULL ends a list */
 	const char *help;       /* "name of the device, as in `viaduct fabrics`" */
+	uint64_t min, max;      /* of a whole number; max 0: a text, which open() checks */
 };
 
 struct via_fabric_ops {

@@ -52,19 +52,21 @@ static const char *known_keys(const struct via_fabric_ops *ops, char *buf, size_
 	return buf[0] ? buf : "none";
 }
 
-static bool is_known(const struct via_fabric_ops *ops, const char *key)
+static const struct via_fabric_key *find_key(const struct via_fabric_ops *ops, const char *name)
 {
 	const struct via_fabric_key *k = ops->keys;
 
-	while (k && k->name && strcmp(k->name, key) != 0)
+	while (k && k->name && strcmp(k->name, name) != 0)
 		k++;
-	return k && k->name;
+	return k && k->name ? k : NULL;
 }
 
 static int parse_key(const struct via_fabric_ops *ops, const char *text, const char *item,
 		     size_t len, struct via_fabric_spec *spec, struct via_error *err)
 {
 	const char *eq = memchr(item, '=', len);
+	const struct via_fabric_key *key;
+	uint64_t number;
 	char known[256];
 	unsigned i = spec->nkeys;
 
@@ -73,7 +75,8 @@ static int parse_key(const struct via_fabric_ops *ops, const char *text, const c
 	    !take(eq + 1, len - (size_t)(eq + 1 - item), spec->key[i].value,
 		  sizeof(spec->key[i].value)))
 		return malformed(text, err);
-	if (!is_known(ops, spec->key[i].name))
+	key = find_key(ops, spec->key[i].name);
+	if (!key)
 		return via_fail(
 			err, -EINVAL, "fabric \"%.80s\"\nunknown key %s\nthe keys of %s are: %s",
 			text, spec->key[i].name, ops->name, known_keys(ops, known, sizeof(known)));
@@ -83,7 +86,9 @@ static int parse_key(const struct via_fabric_ops *ops, const char *text, const c
 				"give each key once",
 				text, spec->key[i].name);
 	spec->nkeys++;
-	return 0;
+	return key->max ? via_fabric_spec_get_number(spec, key->name, key->min, key->max, &number,
+						     err)
+			: 0;
 }
 
 static int unknown_name(const char *name, struct via_error *err)

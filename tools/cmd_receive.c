@@ -17,7 +17,6 @@ static int run(const struct settings *settings)
 {
 	struct run_result result;
 	struct via_error err = {0};
-	char address[128];
 	int listen_fd;
 
 	if (!settings->listen) {
@@ -31,8 +30,6 @@ static int run(const struct settings *settings)
 		report_error(&err);
 		return EXIT_FAILED;
 	}
-	if (!via_control_listen_address(listen_fd, address, sizeof(address)))
-		fprintf(stderr, "viaduct: listening on %s\n", address);
 	run_destination(settings, listen_fd, &result);
 	close(listen_fd);
 	report_print(settings, &result, false);

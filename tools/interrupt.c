@@ -37,6 +37,17 @@ static void *watch_main(void *arg)
 	return NULL;
 }
 
+/* A SIGINT that is ignored stays so: sigwait() would take it all the same. */
+static void choose_signals(void)
+{
+	struct sigaction on_int;
+
+	sigemptyset(&watch.signals);
+	sigaddset(&watch.signals, SIGTERM);
+	if (sigaction(SIGINT, NULL, &on_int) || on_int.sa_handler != SIG_IGN)
+		sigaddset(&watch.signals, SIGINT);
+}
+
 int interrupt_start(int *cancel_fd, struct via_error *err)
 {
 	int rc;
@@ -45,9 +56,7 @@ int interrupt_start(int *cancel_fd, struct via_error *err)
 	if (watch.fd < 0)
 		return via_fail(err, via_err_from_errno(errno),
 				"watch for signals\n%s\nraise ulimit -n", strerror(errno));
-	sigemptyset(&watch.signals);
-	sigaddset(&watch.signals, SIGINT);
-	sigaddset(&watch.signals, SIGTERM);
+	choose_signals();
 	pthread_sigmask(SIG_BLOCK, &watch.signals, &watch.before);
 	atomic_store(&watch.stopping, false);
 	rc = pthread_create(&watch.thread, NULL, watch_main, NULL);

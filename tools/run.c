@@ -17,6 +17,9 @@
 /* The destination's guest runs so long before it is checked, so that late writes would show. */
 #define RUN_ON_NS (200 * VIA_NS_PER_MS)
 
+/* Each step of the handshake may take so long. */
+#define HANDSHAKE_NS (10 * VIA_NS_PER_S)
+
 /* The destination checks every page before it reports. */
 #define REPORT_NS (120 * VIA_NS_PER_S)
 
@@ -43,6 +46,7 @@ static struct via_session_config session_config(const struct settings *s)
 					   .credentials = {.psk_file = s->psk,
 							   .psk_identity = s->psk_identity,
 							   .insecure = s->insecure},
+					   .handshake_ns = HANDSHAKE_NS,
 					   .dead_after_ns = s->dead_after_ns};
 }
 
@@ -170,25 +174,68 @@ static void migrate_to(const struct settings *settings, struct demo_guest *guest
 	(void)send_report(session, r);
 }
 
+static void announce(int listen_fd)
+{
+	char address[128];
+
+	if (!via_control_listen_address(listen_fd, address, sizeof(address)))
+		fprintf(stderr, "viaduct: listening on %s\n", address);
+}
+
+static bool is_canceled(int cancel_fd)
+{
+	struct pollfd p = {.fd = cancel_fd, .events = POLLIN};
+
+	return poll(&p, 1, 0) > 0;
+}
+
 /*
- * Wait for a source that can be talked to. One that cannot (garbage, wrong key, another
- * version) is named on stderr, and the wait goes on.
+ * Take one source: a new guest for it, and the session. *hopeless: the next one would fail as
+ * well (the key file cannot be read, say).
  */
-static int accept_source(const struct settings *settings, int listen_fd, struct demo_guest *guest,
-			 int cancel_fd, struct via_session **session, struct run_result *r)
+static int accept_one(const struct settings *settings, int listen_fd, int cancel_fd,
+		      struct demo_guest **guest, struct via_session **session, bool *hopeless,
+		      struct via_error *err)
 {
 	struct via_session_config sc = session_config(settings);
 	struct via_wait wait = {.deadline_ns = VIA_NEVER, .cancel_fd = cancel_fd};
+	struct via_control *control;
+	int rc = via_control_accept(listen_fd, &sc.credentials, &wait, HANDSHAKE_NS, &control, err);
 
+	*hopeless = via_err_scope(rc) == VIA_SCOPE_CALL;
+	if (rc)
+		return rc;
+	rc = demo_guest_new_empty(guest, err);
+	if (rc) {
+		via_control_close(control);
+		return rc;
+	}
+	rc = via_migrate_accept_control(control, &sc, demo_guest_destination(*guest), &wait,
+					session, err);
+	if (rc) {
+		demo_guest_free(*guest);
+		*guest = NULL;
+	}
+	return rc;
+}
+
+/*
+ * Wait for a source that can be served. One that cannot (garbage, wrong key, another version,
+ * more memory than there is) is named on stderr, and the wait goes on.
+ */
+static int accept_source(const struct settings *settings, int listen_fd, int cancel_fd,
+			 struct demo_guest **guest, struct via_session **session,
+			 struct run_result *r)
+{
 	for (;;) {
 		struct via_error err = {0};
-		int rc = via_migrate_accept(listen_fd, &sc, demo_guest_destination(guest), &wait,
-					    session, &err);
+		bool hopeless;
+		int rc =
+			accept_one(settings, listen_fd, cancel_fd, guest, session, &hopeless, &err);
 
 		if (!rc)
 			return 0;
-		if (rc == -ECANCELED || settings->once ||
-		    (via_err_scope(rc) == VIA_SCOPE_CALL && rc != -ENODEV))
+		if (hopeless || settings->once || is_canceled(cancel_fd))
 			return via_error_pass(&r->error, &err);
 		report_error(&err);
 		fprintf(stderr, "viaduct: still listening\n");
@@ -204,10 +251,10 @@ void run_destination(const struct settings *settings, int listen_fd, struct run_
 	memset(r, 0, sizeof(*r));
 	r->migrate.outcome = VIA_ABORTED;
 	rc = interrupt_start(&cancel_fd, &r->error);
+	if (!rc && !settings->quiet)
+		announce(listen_fd); /* whoever reads it may send signals from now on */
 	if (!rc)
-		rc = demo_guest_new_empty(&guest, &r->error);
-	if (!rc)
-		rc = accept_source(settings, listen_fd, guest, cancel_fd, &session, r);
+		rc = accept_source(settings, listen_fd, cancel_fd, &guest, &session, r);
 	if (!rc) {
 		interrupt_watch(session);
 		migrate_to(settings, guest, session, cancel_fd, r);

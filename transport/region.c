@@ -10,13 +10,30 @@
 
 #include "transport/session.h"
 
+/* Their keys must fit into one CHANNEL_READY. */
+#define SLICES_MAX 8192u
+
+static uint64_t count_slices(const struct via_region *region, uint64_t slice_len)
+{
+	return region->desc.len / slice_len + (region->desc.len % slice_len != 0);
+}
+
 int regions_init(struct via_session *s, const struct via_region *regions, unsigned n,
 		 uint64_t slice_len, struct via_error *err)
 {
+	uint64_t total = 0;
+
 	if (n == 0 || n > VIA_REGIONS_MAX)
 		return via_fail(err, -EINVAL,
 				"describe guest RAM\n%u regions\ngive 1 to %u of them", n,
 				VIA_REGIONS_MAX);
+	for (unsigned i = 0; i < n && total <= SLICES_MAX; i++)
+		total += count_slices(&regions[i], slice_len);
+	if (total > SLICES_MAX)
+		return via_fail(err, -EINVAL,
+				"describe guest RAM\nmore than %u slices of %llu bytes\n"
+				"choose larger slices, or less memory",
+				SLICES_MAX, (unsigned long long)slice_len);
 	s->region = calloc(n, sizeof(*s->region));
 	s->region_view = calloc(n, sizeof(*s->region_view));
 	if (!s->region || !s->region_view)
@@ -28,7 +45,7 @@ int regions_init(struct via_session *s, const struct via_region *regions, unsign
 
 		r->region = s->region_view[i] = regions[i];
 		r->first_slice = s->nslices;
-		r->nslices = (unsigned)((regions[i].desc.len + slice_len - 1) / slice_len);
+		r->nslices = (unsigned)count_slices(&regions[i], slice_len);
 		s->nslices += r->nslices;
 	}
 	s->slice_mr = calloc(s->nslices, sizeof(*s->slice_mr));

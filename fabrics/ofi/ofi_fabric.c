@@ -12,6 +12,7 @@
 #define DEFAULT_PROVIDER "tcp"
 #define DEPTH            128u
 #define DEPTH_MIN        8u
+#define DEPTH_MAX        4096u
 
 /* One message stays below the size from which providers go over to a rendezvous. */
 #define MSG_LEN_MAX 8192u
@@ -231,10 +232,11 @@ static int ofi_open(const struct via_fabric_spec *spec, struct via_fabric **out,
 {
 	uint64_t tx_depth = DEPTH, rx_depth = DEPTH;
 	struct ofi_fabric *fab;
-	int rc = via_fabric_spec_get_number(spec, "tx-depth", DEPTH_MIN, 4096, &tx_depth, err);
+	int rc = via_fabric_spec_get_number(spec, "tx-depth", DEPTH_MIN, DEPTH_MAX, &tx_depth, err);
 
 	if (!rc)
-		rc = via_fabric_spec_get_number(spec, "rx-depth", DEPTH_MIN, 4096, &rx_depth, err);
+		rc = via_fabric_spec_get_number(spec, "rx-depth", DEPTH_MIN, DEPTH_MAX, &rx_depth,
+						err);
 	if (rc)
 		return rc;
 	fab = calloc(1, sizeof(*fab));
@@ -276,9 +278,9 @@ static void ofi_close(struct via_fabric *base)
 }
 
 static const struct via_fabric_key keys[] = {
-	{"tx-depth", "writes and sends that one endpoint holds, 8 to 4096"},
-	{"rx-depth", "receives that one endpoint holds, 8 to 4096"},
-	{NULL, NULL},
+	{"tx-depth", "writes and sends that one endpoint holds", DEPTH_MIN, DEPTH_MAX},
+	{"rx-depth", "receives that one endpoint holds", DEPTH_MIN, DEPTH_MAX},
+	{NULL, NULL, 0, 0},
 };
 
 const struct via_fabric_ops via_ofi_ops = {

@@ -95,7 +95,7 @@ static unsigned permute(unsigned *order, unsigned k, unsigned n)
 	return count;
 }
 
-Test(handshake, every_order_of_up_to_six_channels_works, .timeout = 120)
+Test(handshake, every_order_of_up_to_six_channels_works)
 {
 	static const unsigned factorial[] = {1, 1, 2, 6, 24, 120, 720};
 
@@ -106,7 +106,7 @@ Test(handshake, every_order_of_up_to_six_channels_works, .timeout = 120)
 	}
 }
 
-Test(handshake, random_orders_of_many_channels_work, .timeout = 120)
+Test(handshake, random_orders_of_many_channels_work)
 {
 	unsigned order[24], seed = 1;
 
@@ -281,7 +281,7 @@ static void hand_finish(struct hand *h)
 	h->fab->ops->close(h->fab);
 }
 
-Test(handshake, duplicate_channel_is_refused, .timeout = 60)
+Test(handshake, duplicate_channel_is_refused)
 {
 	struct via_ep *ep, *again;
 	struct hand h;
@@ -299,7 +299,7 @@ Test(handshake, duplicate_channel_is_refused, .timeout = 60)
 	hand_finish(&h);
 }
 
-Test(handshake, channel_of_an_old_epoch_is_refused, .timeout = 60)
+Test(handshake, channel_of_an_old_epoch_is_refused)
 {
 	struct via_ep *ep, *old;
 	struct hand h;
@@ -315,7 +315,7 @@ Test(handshake, channel_of_an_old_epoch_is_refused, .timeout = 60)
 	hand_finish(&h);
 }
 
-Test(handshake, wrong_nonce_is_refused, .timeout = 60)
+Test(handshake, wrong_nonce_is_refused)
 {
 	uint8_t wrong[VIA_NONCE_LEN] = {9};
 	struct via_ep *ep;
@@ -336,7 +336,7 @@ Test(handshake, wrong_nonce_is_refused, .timeout = 60)
 	hand_finish(&h);
 }
 
-Test(handshake, channel_of_another_session_is_refused, .timeout = 60)
+Test(handshake, channel_of_another_session_is_refused)
 {
 	struct via_ep *ep;
 	struct hand h;
@@ -352,7 +352,7 @@ Test(handshake, channel_of_another_session_is_refused, .timeout = 60)
 	hand_finish(&h);
 }
 
-Test(handshake, channel_that_was_not_announced_is_refused, .timeout = 60)
+Test(handshake, channel_that_was_not_announced_is_refused)
 {
 	struct via_ep *ep;
 	struct hand h;
@@ -368,7 +368,7 @@ Test(handshake, channel_that_was_not_announced_is_refused, .timeout = 60)
 	hand_finish(&h);
 }
 
-Test(handshake, malformed_address_is_refused, .timeout = 60)
+Test(handshake, malformed_address_is_refused)
 {
 	uint8_t addr[] = "not an address", buf[2048];
 	struct via_channel_open m = {
@@ -385,7 +385,7 @@ Test(handshake, malformed_address_is_refused, .timeout = 60)
 	hand_finish(&h);
 }
 
-Test(handshake, silent_channel_is_refused_at_its_deadline, .timeout = 60)
+Test(handshake, silent_channel_is_refused_at_its_deadline)
 {
 	uint64_t start = via_now_ns(), ns = 300 * VIA_NS_PER_MS;
 	struct via_control_frame frame;
@@ -404,7 +404,7 @@ Test(handshake, silent_channel_is_refused_at_its_deadline, .timeout = 60)
 }
 
 /* It connects, and never says READY. */
-Test(handshake, half_open_channel_is_refused_at_its_deadline, .timeout = 60)
+Test(handshake, half_open_channel_is_refused_at_its_deadline)
 {
 	struct via_control_frame frame;
 	struct via_ep *ep;
@@ -421,7 +421,7 @@ Test(handshake, half_open_channel_is_refused_at_its_deadline, .timeout = 60)
 	hand_finish(&h);
 }
 
-Test(handshake, missing_channel_is_named_at_the_deadline, .timeout = 60)
+Test(handshake, missing_channel_is_named_at_the_deadline)
 {
 	struct via_control_frame frame;
 	struct via_error said;
@@ -443,7 +443,7 @@ Test(handshake, missing_channel_is_named_at_the_deadline, .timeout = 60)
 
 /* -- the source's side ---------------------------------------------------------------- */
 
-Test(handshake, source_may_open_each_channel_once_an_epoch, .timeout = 60)
+Test(handshake, source_may_open_each_channel_once_an_epoch)
 {
 	struct destination d = {.fabric = FABRIC};
 	struct via_session_config config = {.fabric = FABRIC, .multifd = 1};
