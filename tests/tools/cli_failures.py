@@ -316,7 +316,7 @@ def _():
 EXBI = 1 << 60
 # Name: the SETUP after a good HELLO, and what both sides say of it.
 BAD_SETUPS = {
-    "an exbibyte of RAM": (wire.setup([("ram", EXBI, 4096)]), "no memory|out of memory"),
+    "an exbibyte of RAM": (wire.setup([("ram", EXBI, 4096)]), "no memory|out of memory|slices"),
     "an exbibyte of RAM in slices of a page": (wire.setup([("ram", EXBI, 4096)], slice_len=4096),
                                                "no memory|out of memory|slices|memory"),
     "a terabyte of RAM in slices of a page": (wire.setup([("ram", 1 << 40, 4096)], slice_len=4096),
