@@ -153,12 +153,13 @@ static bool check_seal(void)
 	const char *lie = STRAGGLE ",break=after-writes";
 	struct tally with = run_many("lying fabric, sealed", LYING_RUNS, lie, false, true, false);
 	struct tally without;
+	bool ok;
 
 	via_session_test_switches = SESSION_TEST_NO_SEAL;
 	without = run_many("lying fabric, not sealed", LYING_RUNS, lie, false, true, false);
 	via_session_test_switches = 0;
-	return check(with.wrong == 0, "behind the seal no stale page may be found") &
-	       check(without.wrong > 0, "without the seal stale pages must be found");
+	ok = check(with.wrong == 0, "behind the seal no stale page may be found");
+	return check(without.wrong > 0, "without the seal stale pages must be found") && ok;
 }
 
 int main(int argc, char **argv)
@@ -167,8 +168,8 @@ int main(int argc, char **argv)
 	bool ok = check_honest(n);
 
 	if (!UNDER_TSAN) {
-		ok = check_early_fence() & ok;
-		ok = check_seal() & ok;
+		ok = check_early_fence() && ok;
+		ok = check_seal() && ok;
 	}
 	return ok ? 0 : 1;
 }
