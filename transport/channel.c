@@ -245,8 +245,7 @@ int channel_wait(struct via_channel *ch, uint64_t deadline_ns, int extra_fd)
 	return n ? n : channel_progress(ch);
 }
 
-/* Wait until something completes, but no longer than the stall deadline. */
-static int wait_for_movement(struct via_channel *ch)
+int channel_wait_for_movement(struct via_channel *ch)
 {
 	uint64_t deadline = via_deadline_in(ch->session->config.stall_ns);
 	int n;
@@ -263,7 +262,7 @@ static int get_send_buffer(struct via_channel *ch, uint8_t **buf)
 	int n;
 
 	while (!ch->credits || !(*buf = via_pool_get(&ch->tx))) {
-		n = wait_for_movement(ch);
+		n = channel_wait_for_movement(ch);
 		if (n < 0)
 			return n;
 	}
@@ -290,7 +289,7 @@ int channel_send(struct via_channel *ch, uint8_t type, const void *payload, size
 			memcpy(buf + VIA_MESSAGE_HEADER_LEN, (const uint8_t *)payload + done,
 			       h.len);
 		while ((rc = post_message(ch, buf, &h, flags)) == -EAGAIN) {
-			rc = wait_for_movement(ch);
+			rc = channel_wait_for_movement(ch);
 			if (rc < 0)
 				break;
 		}
@@ -326,7 +325,7 @@ int channel_give_back(struct via_channel *ch, struct channel_rx *rx)
 int channel_settle(struct via_channel *ch)
 {
 	while (ch->ledger.outstanding || ch->tx.nfree < ch->tx.nbufs) {
-		int n = wait_for_movement(ch);
+		int n = channel_wait_for_movement(ch);
 
 		if (n < 0)
 			return n;

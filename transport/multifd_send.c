@@ -18,18 +18,6 @@
 /* A pause shorter than this is not worth a sleep; the debt is carried to the next write. */
 #define PACE_SLACK_NS (200 * VIA_NS_PER_US)
 
-/* Wait for room in the send queue. */
-static int make_room(struct via_channel *ch)
-{
-	uint64_t deadline = via_deadline_in(ch->session->config.stall_ns);
-	int n;
-
-	do {
-		n = channel_wait(ch, deadline, -1);
-	} while (n == 0 && !via_deadline_passed(deadline));
-	return n < 0 ? n : n == 0 ? -ETIMEDOUT : 0;
-}
-
 /* Reserve @bytes of the bandwidth that all channels share, and wait for their turn. */
 static int pace(struct via_channel *ch, uint64_t bytes)
 {
@@ -60,8 +48,8 @@ static int post_piece(struct via_channel *ch, const struct region_piece *p, unsi
 
 	while ((rc = ch->ep->fab->ops->post_write(ch->ep, &sge, 1, ch->rkeys[p->slice],
 						  p->slice_off, ch, flags)) == -EAGAIN) {
-		rc = make_room(ch);
-		if (rc)
+		rc = channel_wait_for_movement(ch);
+		if (rc < 0)
 			return rc;
 	}
 	if (!rc)

@@ -244,6 +244,8 @@ int channel_progress(struct via_channel *ch);
  * -1) is readable, or @deadline_ns. Returns as channel_progress(). A readable eventfd @extra_fd is emptied.
  */
 int channel_wait(struct via_channel *ch, uint64_t deadline_ns, int extra_fd);
+/* Wait until something completes: how many did. -ETIMEDOUT when nothing has for stall_ns. */
+int channel_wait_for_movement(struct via_channel *ch);
 /* Send one message; waits for room. @flags: VIA_AFTER_WRITES or 0. */
 int channel_send(struct via_channel *ch, uint8_t type, const void *payload, size_t len,
 		 unsigned flags);
