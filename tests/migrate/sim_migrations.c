@@ -21,7 +21,8 @@
 #include "tests/migrate/pair.h"
 #include "transport/session.h"
 
-#define LYING_RUNS 400u
+#define LYING_RUNS  400u
+#define LYING_TRIES 10u
 
 #define DELAY          24u /* polls that an event may take */
 #define STRAGGLE_SHORT ",straggle=3000"
@@ -120,6 +121,16 @@ static struct tally run_many(const char *name, unsigned n, const char *extra, bo
 	return t;
 }
 
+/* What is broken shows in some runs only, and how many depends on the machine's load. */
+static struct tally run_until_wrong(const char *name, const char *extra, bool one_round)
+{
+	struct tally t = {0};
+
+	for (unsigned i = 0; i < LYING_TRIES && !t.wrong; i++)
+		t = run_many(name, LYING_RUNS, extra, false, one_round, false);
+	return t;
+}
+
 static bool check(bool ok, const char *what)
 {
 	if (!ok)
@@ -143,7 +154,7 @@ static bool check_early_fence(void)
 	struct tally t;
 
 	via_session_test_switches = SESSION_TEST_FENCE_EARLY;
-	t = run_many("fence without its wait", LYING_RUNS, STRAGGLE, false, false, false);
+	t = run_until_wrong("fence without its wait", STRAGGLE, false);
 	via_session_test_switches = 0;
 	return check(t.wrong > 0, "without the fence's wait stale pages must be found");
 }
@@ -156,7 +167,7 @@ static bool check_seal(void)
 	bool ok;
 
 	via_session_test_switches = SESSION_TEST_NO_SEAL;
-	without = run_many("lying fabric, not sealed", LYING_RUNS, lie, false, true, false);
+	without = run_until_wrong("lying fabric, not sealed", lie, true);
 	via_session_test_switches = 0;
 	ok = check(with.wrong == 0, "behind the seal no stale page may be found");
 	return check(without.wrong > 0, "without the seal stale pages must be found") && ok;
