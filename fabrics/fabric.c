@@ -6,6 +6,9 @@
 
 #include <string.h>
 
+#ifdef VIA_HAVE_FAULT
+#include "fabrics/fault/fault.h"
+#endif
 #ifdef VIA_HAVE_OFI
 #include "fabrics/ofi/ofi.h"
 #endif
@@ -40,12 +43,24 @@ const struct via_fabric_absent *via_fabric_absent_list(void)
 	return absent;
 }
 
-const struct via_fabric_ops *via_fabric_find(const char *name)
+static const struct via_fabric_ops *find_listed(const char *name)
 {
 	for (const struct via_fabric_ops *const *ops = list; *ops; ops++)
 		if (!strcmp((*ops)->name, name))
 			return *ops;
 	return NULL;
+}
+
+const struct via_fabric_ops *via_fabric_find(const char *name)
+{
+#ifdef VIA_HAVE_FAULT
+	/* Not listed: it is nothing by itself, and only who asks for it shall get it. */
+	size_t prefix = strlen(VIA_FAULT_PREFIX);
+
+	if (!strncmp(name, VIA_FAULT_PREFIX, prefix))
+		return find_listed(name + prefix) ? &via_fault_ops : NULL;
+#endif
+	return find_listed(name);
 }
 
 int via_fabric_open(const struct via_fabric_spec *spec, struct via_fabric **fab,

@@ -41,28 +41,43 @@ static bool take(const char *from, size_t len, char *dst, size_t cap)
 	return true;
 }
 
-/* "a, b, c" of @ops' keys. */
-static const char *known_keys(const struct via_fabric_ops *ops, char *buf, size_t cap)
+/* The back ends whose keys @name may carry: its own; for "W+X", also those of X, which W wraps. */
+struct owners {
+	const struct via_fabric_ops *ops[2];
+};
+
+static struct owners owners_of(const char *name)
+{
+	const char *plus = strchr(name, '+');
+
+	return (struct owners){{via_fabric_find(name), plus ? via_fabric_find(plus + 1) : NULL}};
+}
+
+/* "a, b, c" of the keys of @owners. */
+static const char *known_keys(const struct owners *owners, char *buf, size_t cap)
 {
 	size_t len = 0;
 
 	buf[0] = '\0';
-	for (const struct via_fabric_key *k = ops->keys; k && k->name && len < cap; k++)
-		len += (size_t)snprintf(buf + len, cap - len, "%s%s", len ? ", " : "", k->name);
+	for (unsigned i = 0; i < 2 && owners->ops[i]; i++)
+		for (const struct via_fabric_key *k = owners->ops[i]->keys;
+		     k && k->name && len < cap; k++)
+			len += (size_t)snprintf(buf + len, cap - len, "%s%s", len ? ", " : "",
+						k->name);
 	return buf[0] ? buf : "none";
 }
 
-static const struct via_fabric_key *find_key(const struct via_fabric_ops *ops, const char *name)
+static const struct via_fabric_key *find_key(const struct owners *owners, const char *name)
 {
-	const struct via_fabric_key *k = ops->keys;
-
-	while (k && k->name && strcmp(k->name, name) != 0)
-		k++;
-	return k && k->name ? k : NULL;
+	for (unsigned i = 0; i < 2 && owners->ops[i]; i++)
+		for (const struct via_fabric_key *k = owners->ops[i]->keys; k && k->name; k++)
+			if (!strcmp(k->name, name))
+				return k;
+	return NULL;
 }
 
-static int parse_key(const struct via_fabric_ops *ops, const char *text, const char *item,
-		     size_t len, struct via_fabric_spec *spec, struct via_error *err)
+static int parse_key(const struct owners *owners, const char *text, const char *item, size_t len,
+		     struct via_fabric_spec *spec, struct via_error *err)
 {
 	const char *eq = memchr(item, '=', len);
 	const struct via_fabric_key *key;
@@ -75,11 +90,12 @@ static int parse_key(const struct via_fabric_ops *ops, const char *text, const c
 	    !take(eq + 1, len - (size_t)(eq + 1 - item), spec->key[i].value,
 		  sizeof(spec->key[i].value)))
 		return malformed(text, err);
-	key = find_key(ops, spec->key[i].name);
+	key = find_key(owners, spec->key[i].name);
 	if (!key)
-		return via_fail(
-			err, -EINVAL, "fabric \"%.80s\"\nunknown key %s\nthe keys of %s are: %s",
-			text, spec->key[i].name, ops->name, known_keys(ops, known, sizeof(known)));
+		return via_fail(err, -EINVAL,
+				"fabric \"%.80s\"\nunknown key %s\nthe keys of %s are: %s", text,
+				spec->key[i].name, spec->name,
+				known_keys(owners, known, sizeof(known)));
 	if (via_fabric_spec_get(spec, spec->key[i].name))
 		return via_fail(err, -EINVAL,
 				"fabric \"%.80s\"\nthe key %s stands there twice\n"
@@ -108,19 +124,19 @@ static int unknown_name(const char *name, struct via_error *err)
 int via_fabric_spec_parse(const char *text, struct via_fabric_spec *spec, struct via_error *err)
 {
 	struct via_fabric_spec s = {.nkeys = 0};
-	const struct via_fabric_ops *ops;
+	struct owners owners;
 	size_t head = strcspn(text, ","), name = strcspn(text, ":,");
 	int rc = 0;
 
 	if (!take(text, name, s.name, sizeof(s.name)) ||
 	    (name < head && !take(text + name + 1, head - name - 1, s.device, sizeof(s.device))))
 		return malformed(text, err);
-	ops = via_fabric_find(s.name);
-	if (!ops)
+	owners = owners_of(s.name);
+	if (!owners.ops[0])
 		return unknown_name(s.name, err);
 	for (const char *item = text + head; *item == ',' && !rc; item += strcspn(item, ",")) {
 		item++;
-		rc = parse_key(ops, text, item, strcspn(item, ","), &s, err);
+		rc = parse_key(&owners, text, item, strcspn(item, ","), &s, err);
 	}
 	if (!rc)
 		*spec = s;

@@ -5,7 +5,9 @@
  *   ofi:tcp        ofi:shm        ofi:tcp,tx-depth=256        auto
  *
  * NAME is a back end, DEVICE is what that back end chooses by (a provider for ofi).
- * Keys are the back end's own; an unknown one is an error that lists the known.
+ * Keys are the back end's own; an unknown one is an error that lists the known. NAME may be
+ * W+X where W is a back end that wraps another, X: then DEVICE is X's and the keys are those of
+ * both (only the tests' fault+X is such).
  */
 #ifndef VIA_FABRICS_SPEC_H
 #define VIA_FABRICS_SPEC_H

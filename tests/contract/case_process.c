@@ -112,7 +112,7 @@ static void two_halves(struct contract *t, process_half *parent, process_half *c
 	int fds[2], status;
 	struct timeval limit = {.tv_sec = (time_t)(t->patience_ns / VIA_NS_PER_S) + 1};
 
-	if (strncmp(t->spec, "sim", 3) == 0) {
+	if (strncmp(t->spec, "sim", 3) == 0 || strncmp(t->spec, "fault+sim", 9) == 0) {
 		contract_skip(t, "sim lives in one process: run this case on ofi:tcp or ofi:shm");
 		return;
 	}

@@ -13,6 +13,8 @@ static const char *const simulated[] = {
 	"sim,seed=4,silent=yes",
 	"sim,seed=5,delay=30,tx-depth=1,rx-depth=1",
 	"sim,seed=6,delay=200,split=3,tx-depth=256,rx-depth=256,silent=yes",
+	"fault+sim",
+	"fault+sim,seed=7,fault-delay=50",
 };
 
 static const char *const real[] = {
