@@ -119,6 +119,18 @@ uint64_t via_bitmap_take_word(struct via_bitmap *map, size_t w)
 	return atomic_exchange_explicit(&map->words[w], 0, memory_order_acquire);
 }
 
+uint64_t via_bitmap_take_bits(struct via_bitmap *map, size_t w, uint64_t mask)
+{
+	return atomic_fetch_and(&map->words[w], ~mask) & mask;
+}
+
+bool via_bitmap_test_and_set(struct via_bitmap *map, size_t i)
+{
+	uint64_t bit = UINT64_C(1) << i % VIA_BITMAP_WORD_BITS;
+
+	return atomic_fetch_or(&map->words[i / VIA_BITMAP_WORD_BITS], bit) & bit;
+}
+
 size_t via_bitmap_count(const struct via_bitmap *map)
 {
 	size_t count = 0;

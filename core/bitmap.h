@@ -43,6 +43,12 @@ bool via_bitmap_test(const struct via_bitmap *map, size_t i);
 /* Take and clear word @w (bits 64w to 64w + 63) in one atomic step. */
 uint64_t via_bitmap_take_word(struct via_bitmap *map, size_t w);
 
+/* Take and clear those bits of word @w that are in @mask, in one atomic step: which were set. */
+uint64_t via_bitmap_take_bits(struct via_bitmap *map, size_t w, uint64_t mask);
+
+/* Set bit @i; was it set before? One atomic step. */
+bool via_bitmap_test_and_set(struct via_bitmap *map, size_t i);
+
 /* Number of bits set. Exact when nobody writes meanwhile. */
 size_t via_bitmap_count(const struct via_bitmap *map);
 

@@ -36,6 +36,16 @@ static void add_total(_Atomic uint64_t *total, uint64_t n)
 			      memory_order_relaxed);
 }
 
+void via_ledger_reopen(struct via_ledger *l, uint64_t epoch)
+{
+	uint64_t writes = atomic_load_explicit(&l->total_writes, memory_order_relaxed);
+	uint64_t bytes = atomic_load_explicit(&l->total_bytes, memory_order_relaxed);
+
+	via_ledger_init(l, epoch);
+	add_total(&l->total_writes, writes);
+	add_total(&l->total_bytes, bytes);
+}
+
 void via_ledger_post(struct via_ledger *l, uint64_t bytes)
 {
 	l->open.writes++;

@@ -36,6 +36,9 @@ struct via_ledger {
 /* Start at @epoch (at least 1), with everything else 0. */
 void via_ledger_init(struct via_ledger *l, uint64_t epoch);
 
+/* As init, but the totals go on: the channel was opened again. */
+void via_ledger_reopen(struct via_ledger *l, uint64_t epoch);
+
 /* A write of @bytes was taken by the fabric. */
 void via_ledger_post(struct via_ledger *l, uint64_t bytes);
 
