@@ -23,16 +23,82 @@
 
 #define POLL_BATCH 32
 
+/* A page up to this length travels within a message, and needs no staging on a preempt channel. */
+#define STAGED_PAGE_MIN 4096u
+
+/*
+ * Bulk of postcopy travels in pieces of this length, or of one page: a page request may have to
+ * wait for one of each channel.
+ */
+#define STAGED_BULK_LEN ((size_t)128 << 10)
+
+/* One channel's staging, unless that would be fewer slots than CHANNEL_RECEIVES_MIN. */
+#define STAGING_LEN ((size_t)8 << 20)
+
 static const struct via_fabric_ops *ops_of(const struct via_channel *ch)
 {
 	return ch->ep->fab->ops;
+}
+
+/* The longest page of guest RAM. */
+static size_t page_len_max(const struct via_session *s)
+{
+	size_t max = 0;
+
+	for (unsigned i = 0; i < s->nregions; i++)
+		if (s->region[i].region.desc.page_size > max)
+			max = s->region[i].region.desc.page_size;
+	return max;
+}
+
+bool channel_is_staged(const struct via_channel *ch)
+{
+	return (ch->kind == VIA_MULTIFD && atomic_load(&ch->session->sealed)) ||
+	       (ch->kind == VIA_PREEMPT && page_len_max(ch->session) > STAGED_PAGE_MIN);
+}
+
+static int init_staging(struct via_channel *ch, struct via_error *err)
+{
+	struct via_session *s = ch->session;
+	bool source = s->role == VIA_ROLE_SOURCE;
+	unsigned slots;
+
+	ch->slot_len = page_len_max(s);
+	if (ch->kind == VIA_MULTIFD && ch->slot_len < STAGED_BULK_LEN)
+		ch->slot_len = STAGED_BULK_LEN;
+	slots = STAGING_LEN / ch->slot_len < CHANNEL_RECEIVES_MIN
+			? CHANNEL_RECEIVES_MIN
+			: (unsigned)(STAGING_LEN / ch->slot_len);
+	if (!source && slots < ch->receives)
+		ch->receives = slots;
+	if (source)
+		slots = 1;
+	else
+		slots = ch->receives;
+	ch->staging_len = slots * ch->slot_len;
+	ch->staging = via_pages_alloc(ch->staging_len);
+	if (!ch->staging)
+		return via_fail(err, -ENOMEM,
+				"open channel %s %u\nno memory for its staging of %zu bytes\n"
+				"ask for fewer channels",
+				via_channel_kind_name(ch->kind), ch->index, ch->staging_len);
+	return s->fab->ops->mr_reg(s->fab, ch->staging, ch->staging_len,
+				   source ? VIA_MR_LOCAL : VIA_MR_REMOTE_WRITE, &ch->staging_mr,
+				   err);
 }
 
 int channel_lane_init(struct via_channel *ch, struct via_error *err)
 {
 	struct via_fabric *fab = ch->ep->fab;
 	unsigned nrecv = CHANNEL_RECEIVES + CHANNEL_RECEIVES_CREDIT;
-	int rc;
+	int rc = 0;
+
+	ch->receives = CHANNEL_RECEIVES;
+	ch->nsent = ch->nreceived = 0;
+	if (channel_is_staged(ch))
+		rc = init_staging(ch, err);
+	if (rc)
+		return rc;
 
 	if (fab->caps.rx_depth < nrecv || fab->caps.msg_len_max < CHANNEL_MESSAGE_LEN)
 		return via_fail(err, -EINVAL,
@@ -88,9 +154,14 @@ void channel_release_all(struct via_channel *ch)
 			ops->mr_dereg(ch->tx_mr);
 		if (ch->rx_mr)
 			ops->mr_dereg(ch->rx_mr);
+		if (ch->staging_mr)
+			ops->mr_dereg(ch->staging_mr);
 		pthread_mutex_unlock(&s->setup_lock);
 	}
-	ch->tx_mr = ch->rx_mr = NULL;
+	ch->tx_mr = ch->rx_mr = ch->staging_mr = NULL;
+	via_pages_free(ch->staging, ch->staging_len);
+	ch->staging = NULL;
+	ch->slot_len = ch->staging_len = 0;
 	ch->nrkeys = 0;
 	free(ch->rkeys);
 	ch->rkeys = NULL;
@@ -128,7 +199,7 @@ static int announce_credits(struct via_channel *ch)
 	uint8_t *buf;
 	int rc;
 
-	if (ch->owed < CHANNEL_RECEIVES / 2 || !(buf = via_pool_get(&ch->tx)))
+	if (ch->owed < ch->receives / 2 || !(buf = via_pool_get(&ch->tx)))
 		return 0;
 	rc = post_message(ch, buf, &h, 0);
 	if (rc)
@@ -153,13 +224,14 @@ static int received(struct via_channel *ch, uint8_t *buf, size_t len)
 
 	if (rc)
 		return rc;
-	if (ch->credits + h.credits > CHANNEL_RECEIVES)
+	if (ch->credits + h.credits > ch->peer_receives)
 		return -EPROTO;
 	ch->credits += h.credits;
 	if (h.type == VIA_MESSAGE_CREDIT)
 		return h.len || h.flags ? -EPROTO : post_receive(ch, buf);
-	if (ch->queue_len + 1 > CHANNEL_RECEIVES)
+	if (ch->queue_len + 1 > ch->receives)
 		return -EPROTO; /* more messages than credits */
+	ch->nreceived++;
 	rc = check_fragment(ch, &h);
 	if (rc)
 		return rc;
@@ -174,6 +246,7 @@ static int received(struct via_channel *ch, uint8_t *buf, size_t len)
 	}
 	rx = &ch->queue[(ch->queue_head + ch->queue_len++) % CHANNEL_RECEIVES];
 	rx->buf = buf;
+	rx->number = ch->nreceived - 1;
 	rx->message = (struct via_message){.type = h.type,
 					   .more = h.flags & VIA_MESSAGE_MORE,
 					   .payload = buf + VIA_MESSAGE_HEADER_LEN,
@@ -256,8 +329,7 @@ int channel_wait_for_movement(struct via_channel *ch)
 	return n ? n : -ETIMEDOUT;
 }
 
-/* A free send buffer, and a credit for it. */
-static int get_send_buffer(struct via_channel *ch, uint8_t **buf)
+int channel_get_buffer(struct via_channel *ch, uint8_t **buf)
 {
 	int n;
 
@@ -267,6 +339,32 @@ static int get_send_buffer(struct via_channel *ch, uint8_t **buf)
 			return n;
 	}
 	return 0;
+}
+
+/* As post_message(), and waits for room. */
+static int post_patiently(struct via_channel *ch, uint8_t *buf, struct via_message_header *h,
+			  unsigned flags)
+{
+	int rc;
+
+	while ((rc = post_message(ch, buf, h, flags)) == -EAGAIN) {
+		rc = channel_wait_for_movement(ch);
+		if (rc < 0)
+			return rc;
+	}
+	if (rc < 0)
+		return rc;
+	ch->credits--;
+	ch->nsent++;
+	return 0;
+}
+
+int channel_post_buffer(struct via_channel *ch, uint8_t *buf, uint8_t type, size_t len,
+			unsigned flags)
+{
+	struct via_message_header h = {.type = type, .len = (uint32_t)len};
+
+	return post_patiently(ch, buf, &h, flags);
 }
 
 int channel_send(struct via_channel *ch, uint8_t type, const void *payload, size_t len,
@@ -279,7 +377,7 @@ int channel_send(struct via_channel *ch, uint8_t type, const void *payload, size
 	do {
 		struct via_message_header h = {.type = type};
 		uint8_t *buf;
-		int rc = get_send_buffer(ch, &buf);
+		int rc = channel_get_buffer(ch, &buf);
 
 		if (rc)
 			return rc;
@@ -288,14 +386,9 @@ int channel_send(struct via_channel *ch, uint8_t type, const void *payload, size
 		if (h.len)
 			memcpy(buf + VIA_MESSAGE_HEADER_LEN, (const uint8_t *)payload + done,
 			       h.len);
-		while ((rc = post_message(ch, buf, &h, flags)) == -EAGAIN) {
-			rc = channel_wait_for_movement(ch);
-			if (rc < 0)
-				break;
-		}
-		if (rc < 0)
+		rc = post_patiently(ch, buf, &h, flags);
+		if (rc)
 			return rc;
-		ch->credits--;
 		done += h.len;
 	} while (done < len);
 	return 0;

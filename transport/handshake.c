@@ -149,6 +149,7 @@ static int post_setup(struct via_session *s, const char *fabric, struct via_erro
 		m->multifd = (uint16_t)s->nmultifd;
 		m->preempt = (uint16_t)s->npreempt;
 		m->slice_len = s->slice_len;
+		m->epoch = s->epoch;
 		m->nregions = s->nregions;
 		for (unsigned i = 0; i < s->nregions; i++)
 			m->region[i] = s->region_view[i].desc;
@@ -267,12 +268,48 @@ static int check_agreed(const struct via_hello *ours, const char *agreed, struct
 			agreed);
 }
 
+/*
+ * Does the source want what this side waits for: a new session, or that one again? The id was
+ * compared when HELLO came.
+ */
+static int check_resume(struct via_session *s, const struct via_setup *m, struct via_error *err)
+{
+	if (m->epoch > 1 && !s->resumed)
+		return via_fail(
+			err, -ESTALE,
+			"resume the migration\n"
+			"this destination does not know it: it is another process\n"
+			"look for the one that received it; if it is gone, so is the guest");
+	if (s->resumed && m->epoch < s->epoch)
+		return via_fail(err, -ESTALE,
+				"resume the migration\n"
+				"epoch %llu, where %llu or more belongs\n"
+				"a second source? only the one that lost the session can resume it",
+				(unsigned long long)m->epoch, (unsigned long long)s->epoch);
+	s->epoch = m->epoch;
+	return 0;
+}
+
+/* While a paused migration waits here, nothing else is taken. */
+static int take_session_id(struct via_session *s, const uint8_t *id, struct via_error *err)
+{
+	if (s->resumed && memcmp(id, s->id, sizeof(s->id)) != 0)
+		return via_fail(err, -EEXIST,
+				"start a migration\n"
+				"another one is paused here and waits for its source\n"
+				"resume that one, or end this destination");
+	memcpy(s->id, id, sizeof(s->id));
+	return 0;
+}
+
 static int take_setup(struct via_session *s, const struct via_setup *m,
 		      const struct via_hello *ours, struct via_error *err)
 {
 	struct via_region *regions;
 	int rc = check_agreed(ours, m->fabric, err);
 
+	if (!rc)
+		rc = check_resume(s, m, err);
 	if (!rc && m->slice_len > SIZE_MAX / 2)
 		rc = fail_decode(err, "SETUP", -EPROTO);
 	if (!rc)
@@ -301,9 +338,10 @@ static int destination_handshake(struct via_session *s, int cancel_fd, struct vi
 		goto out;
 	}
 	rc = receive_hello(s, &hello[1], cancel_fd, err);
+	if (!rc)
+		rc = take_session_id(s, hello[1].session_id, err);
 	if (rc)
 		goto out;
-	memcpy(s->id, hello[1].session_id, sizeof(s->id));
 	rc = choose_offers(s->fabric_spec, &hello[0], err);
 	if (!rc)
 		rc = post_hello(s, &hello[0], err);
@@ -359,11 +397,12 @@ int via_session_accept(int listen_fd, const struct via_session_config *config,
 int via_session_provide(struct via_session *s, void *const *addr, struct via_error *err)
 {
 	struct via_error first = {0};
-	int rc;
+	int rc = 0;
 
-	for (unsigned i = 0; i < s->nregions; i++)
+	for (unsigned i = 0; i < s->nregions && addr; i++)
 		s->region[i].region.addr = s->region_view[i].addr = addr[i];
-	rc = regions_register(s, VIA_MR_REMOTE_WRITE, &first);
+	if (!s->resumed)
+		rc = regions_register(s, VIA_MR_REMOTE_WRITE, &first);
 	if (!rc)
 		rc = via_control_post(s->control, VIA_CONTROL_SETUP_OK, NULL, 0);
 	if (!rc)

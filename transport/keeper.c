@@ -42,6 +42,22 @@ static int on_ping(struct via_session *s, const uint8_t *payload, size_t len, st
 	return n < 0 ? (int)n : via_control_post(s->control, VIA_CONTROL_PONG, buf, (size_t)n);
 }
 
+static int on_pong(struct via_session *s, const uint8_t *payload, size_t len, struct via_error *err)
+{
+	uint64_t stamp;
+
+	if (via_ping_decode(payload, len, &stamp))
+		return via_fail(err, -EPROTO,
+				"control connection\na malformed PONG\n"
+				"check that both sides run the same release");
+	pthread_mutex_lock(&s->lock);
+	if (s->ponged < stamp)
+		s->ponged = stamp;
+	pthread_cond_broadcast(&s->changed);
+	pthread_mutex_unlock(&s->lock);
+	return 0;
+}
+
 static void on_bye(struct via_session *s)
 {
 	pthread_mutex_lock(&s->lock);
@@ -64,7 +80,7 @@ static int dispatch(struct via_session *s, const struct via_control_frame *f, st
 	case VIA_CONTROL_PING:
 		return on_ping(s, f->payload, f->len, err);
 	case VIA_CONTROL_PONG:
-		return 0; /* that it came is all it says */
+		return on_pong(s, f->payload, f->len, err);
 	case VIA_CONTROL_ERROR:
 		return on_error(f->payload, f->len, err);
 	case VIA_CONTROL_BYE:
@@ -77,10 +93,10 @@ static int dispatch(struct via_session *s, const struct via_control_frame *f, st
 			f->type);
 }
 
-static int ping(struct via_session *s)
+int keeper_ping(struct via_session *s, uint64_t stamp)
 {
 	uint8_t buf[16];
-	ssize_t n = via_ping_encode(via_now_ns(), buf, sizeof(buf));
+	ssize_t n = via_ping_encode(stamp, buf, sizeof(buf));
 
 	return n < 0 ? (int)n : via_control_post(s->control, VIA_CONTROL_PING, buf, (size_t)n);
 }
@@ -89,7 +105,7 @@ static int ping(struct via_session *s)
 static int on_silence(struct via_session *s, struct via_error *err)
 {
 	if (via_now_ns() - s->heard_ns < s->config.dead_after_ns)
-		return ping(s);
+		return keeper_ping(s, via_now_ns());
 	return via_fail(err, -ETIMEDOUT,
 			"control connection\nnothing heard from the peer for %.1f s\n"
 			"check that the peer's process runs and the network is up",

@@ -37,6 +37,8 @@ int via_main_receive(struct via_session *s, uint64_t deadline_ns, struct via_mes
 	if (!rc && ch->current.buf)
 		rc = channel_give_back(ch, &ch->current);
 	while (!rc && !channel_next(ch, &ch->current)) {
+		if (atomic_exchange(&s->wake_wanted, false))
+			return -EINTR;
 		rc = channel_wait(ch, deadline_ns, s->main_wake_fd);
 		if (rc == 0 && via_deadline_passed(deadline_ns) && !ch->queue_len)
 			return -EAGAIN;

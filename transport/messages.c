@@ -137,6 +137,7 @@ ssize_t via_setup_encode(const struct via_setup *m, void *buf, size_t cap)
 	via_wire_put_u16(&w, m->preempt);
 	via_wire_put_u16(&w, (uint16_t)m->nregions);
 	via_wire_put_u64(&w, m->slice_len);
+	via_wire_put_u64(&w, m->epoch);
 	via_wire_put_str(&w, m->fabric);
 	for (unsigned i = 0; i < m->nregions; i++) {
 		via_wire_put_u64(&w, m->region[i].len);
@@ -182,6 +183,8 @@ int via_setup_decode(const void *buf, size_t len, struct via_setup *m)
 	require(&r, m->nregions <= VIA_REGIONS_MAX);
 	m->slice_len = via_wire_get_u64(&r);
 	require(&r, m->slice_len > 0 && m->slice_len % PAGE_SIZE_MIN == 0);
+	m->epoch = via_wire_get_u64(&r);
+	require(&r, m->epoch > 0);
 	get_name(&r, m->fabric, sizeof(m->fabric));
 	require(&r, m->fabric[0]);
 	for (unsigned i = 0; i < m->nregions && !via_wire_status(&r); i++) {
@@ -335,7 +338,7 @@ int via_channel_ready_decode(const void *buf, size_t len, struct via_channel_rea
 	m->msg_len = via_wire_get_u32(&r);
 	require(&r, m->msg_len >= MSG_LEN_MIN);
 	m->nkeys = via_wire_get_u32(&r);
-	require(&r, m->nkeys == 0 || m->id.kind == VIA_MULTIFD);
+	require(&r, m->nkeys == 0 || m->id.kind != VIA_MAIN);
 	m->keys_len = via_wire_left(&r);
 	m->keys = r.buf + r.pos;
 	/* Each key takes two bytes at least, so that the payload bounds the loop. */

@@ -81,6 +81,7 @@ struct via_setup {
 	uint16_t multifd; /* channels of each kind that this session has */
 	uint16_t preempt;
 	uint64_t slice_len; /* bytes of a registered slice; the last of a region may be shorter */
+	uint64_t epoch;     /* the first of the session: 1; above, it resumes one that was lost */
 	unsigned nregions;
 	struct via_region_desc region[VIA_REGIONS_MAX];
 };
@@ -116,7 +117,7 @@ struct via_channel_ready {
 	struct via_channel_id id;
 	uint16_t credits;    /* messages that the sender's posted receives can hold */
 	uint32_t msg_len;    /* bytes of each of those receives */
-	uint32_t nkeys;      /* 0 from the source, and for channels that are not multifd */
+	uint32_t nkeys;      /* 0 from the source, and for main */
 	const uint8_t *keys; /* encoded: iterate with via_channel_ready_next_key() */
 	size_t keys_len;
 };

@@ -33,7 +33,7 @@ static void *receiver_main(void *arg)
 	struct channel_rx rx;
 	int rc = 0;
 
-	while (rc >= 0 && !atomic_load(&s->stopping)) {
+	while (rc >= 0 && !atomic_load(&ch->worker_stop)) {
 		rc = channel_wait(ch, VIA_NEVER, ch->wake_fd);
 		while (rc >= 0 && channel_next(ch, &rx)) {
 			rc = deal_with(ch, &rx);
@@ -41,7 +41,8 @@ static void *receiver_main(void *arg)
 				rc = channel_give_back(ch, &rx);
 		}
 	}
-	if (rc < 0)
+	/* Behind the seal this channel is done: the source may close it, to open it again for pages. */
+	if (rc < 0 && !(atomic_load(&s->sealed) && via_err_scope(rc) == VIA_SCOPE_CHANNEL))
 		session_fail_channel(s, ch, rc);
 	return NULL;
 }
@@ -65,6 +66,7 @@ int worker_start(struct via_channel *ch, void *(*main_fn)(void *), struct via_er
 	char name[16];
 	int rc;
 
+	atomic_store(&ch->worker_stop, false);
 	ch->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (ch->wake_fd < 0)
 		return via_fail(err, via_err_from_errno(errno),
@@ -81,6 +83,8 @@ int worker_start(struct via_channel *ch, void *(*main_fn)(void *), struct via_er
 
 void worker_stop(struct via_channel *ch)
 {
+	pthread_mutex_lock(&ch->session->worker_lock);
+	atomic_store(&ch->worker_stop, true);
 	if (ch->has_worker) {
 		eventfd_write(ch->wake_fd, 1);
 		pthread_join(ch->worker, NULL);
@@ -89,4 +93,5 @@ void worker_stop(struct via_channel *ch)
 	if (ch->wake_fd >= 0)
 		close(ch->wake_fd);
 	ch->wake_fd = -1;
+	pthread_mutex_unlock(&ch->session->worker_lock);
 }

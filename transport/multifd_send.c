@@ -15,31 +15,6 @@
 /* One write carries at most this: larger ones gain nothing and hold the queue up. */
 #define WRITE_LEN_MAX (1u << 20)
 
-/* A pause shorter than this is not worth a sleep; the debt is carried to the next write. */
-#define PACE_SLACK_NS (200 * VIA_NS_PER_US)
-
-/* Reserve @bytes of the bandwidth that all channels share, and wait for their turn. */
-static int pace(struct via_channel *ch, uint64_t bytes)
-{
-	struct via_session *s = ch->session;
-	uint64_t limit = atomic_load_explicit(&s->bandwidth, memory_order_relaxed);
-	uint64_t now, turn, cost;
-	int n = 0;
-
-	if (!limit)
-		return 0;
-	now = via_now_ns();
-	cost = (uint64_t)((double)bytes * 1e9 / (double)limit);
-	turn = atomic_load(&s->pace_ns);
-	/* An idle link saves no more than the slack for later. */
-	while (!atomic_compare_exchange_weak(&s->pace_ns, &turn,
-					     (turn + PACE_SLACK_NS < now ? now : turn) + cost))
-		;
-	while (n >= 0 && turn > via_now_ns() + PACE_SLACK_NS)
-		n = channel_wait(ch, turn, -1);
-	return n < 0 ? n : 0;
-}
-
 static int post_piece(struct via_channel *ch, const struct region_piece *p, unsigned flags)
 {
 	struct via_session *s = ch->session;
@@ -68,7 +43,7 @@ static int post_run(struct via_channel *ch, struct via_run run, bool last)
 		int rc = regions_piece(ch->session, &run, max, &piece);
 
 		if (!rc)
-			rc = pace(ch, piece.len);
+			rc = channel_pace(ch, piece.len);
 		if (!rc)
 			rc = post_piece(ch, &piece, last && piece.len == run.len ? 0 : VIA_MORE);
 		if (rc)
@@ -148,7 +123,7 @@ static void *sender_main(void *arg)
 	uint64_t seen = 0;
 	int rc = 0;
 
-	while (rc >= 0 && !atomic_load(&s->stopping)) {
+	while (rc >= 0 && !atomic_load(&ch->worker_stop)) {
 		uint64_t number = atomic_load(&s->round.number);
 
 		if (number == seen) {

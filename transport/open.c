@@ -149,22 +149,31 @@ static int announce(struct via_channel *ch, struct via_error *err)
 		  : 0;
 }
 
-/* The keys of all slices for the peer of @ch. */
-static int pack_keys(struct via_channel *ch, uint8_t *buf, size_t cap, size_t *pos)
+/* Keys that come with @ch: to its staging where it has one, else to guest memory. */
+static unsigned count_keys(const struct via_channel *ch)
+{
+	if (ch->slot_len)
+		return 1;
+	return ch->kind == VIA_MULTIFD ? ch->session->nslices : 0;
+}
+
+/* The keys for the peer of @ch. */
+static int pack_keys(struct via_channel *ch, unsigned n, uint8_t *buf, size_t cap, size_t *pos)
 {
 	struct via_session *s = ch->session;
 	uint8_t key[VIA_RKEY_MAX];
 	int rc = 0;
 
 	pthread_mutex_lock(&s->setup_lock);
-	for (unsigned i = 0; i < s->nslices && !rc; i++) {
+	for (unsigned i = 0; i < n && !rc; i++) {
 		struct via_packed_key packed = {.bytes = key};
-		ssize_t n = -EACCES; /* sealed already: there is nothing to write to */
+		const struct via_mr *mr = ch->slot_len ? ch->staging_mr : s->slice_mr[i];
+		ssize_t len = -EACCES; /* sealed meanwhile: there is nothing to write to */
 
-		if (s->slice_mr[i])
-			n = s->fab->ops->rkey_pack(s->slice_mr[i], ch->ep, key, sizeof(key));
-		packed.len = (uint16_t)n;
-		rc = n < 0 ? (int)n : via_packed_key_append(&packed, buf, cap, pos);
+		if (mr)
+			len = s->fab->ops->rkey_pack(mr, ch->ep, key, sizeof(key));
+		packed.len = (uint16_t)len;
+		rc = len < 0 ? (int)len : via_packed_key_append(&packed, buf, cap, pos);
 	}
 	pthread_mutex_unlock(&s->setup_lock);
 	return rc;
@@ -173,18 +182,19 @@ static int pack_keys(struct via_channel *ch, uint8_t *buf, size_t cap, size_t *p
 static int post_ready(struct via_channel *ch, struct via_error *err)
 {
 	struct via_session *s = ch->session;
-	bool with_keys = s->role == VIA_ROLE_DESTINATION && ch->kind == VIA_MULTIFD;
-	struct via_channel_ready m = {
-		.id = id_of(ch), .credits = CHANNEL_RECEIVES, .msg_len = (uint32_t)ch->message_len};
-	size_t cap = with_keys ? s->nslices * via_packed_key_len(s->fab->caps.rkey_len_max) : 0;
+	unsigned nkeys = s->role == VIA_ROLE_DESTINATION ? count_keys(ch) : 0;
+	struct via_channel_ready m = {.id = id_of(ch),
+				      .credits = (uint16_t)ch->receives,
+				      .msg_len = (uint32_t)ch->message_len};
+	size_t cap = nkeys * via_packed_key_len(s->fab->caps.rkey_len_max);
 	uint8_t *keys = malloc(cap + 1), *buf = malloc(cap + MESSAGE_CAP);
 	int rc = keys && buf ? 0 : -ENOMEM;
 
-	if (!rc && with_keys)
-		rc = pack_keys(ch, keys, cap, &m.keys_len);
+	if (!rc)
+		rc = pack_keys(ch, nkeys, keys, cap, &m.keys_len);
 	if (!rc) {
 		m.keys = keys;
-		m.nkeys = with_keys ? s->nslices : 0;
+		m.nkeys = nkeys;
 		rc = post(s, VIA_CONTROL_CHANNEL_READY, buf,
 			  via_channel_ready_encode(&m, buf, cap + MESSAGE_CAP));
 	}
@@ -202,18 +212,21 @@ static int unpack_keys(struct via_channel *ch, const struct via_channel_ready *m
 {
 	struct via_session *s = ch->session;
 	struct via_packed_key key;
+	unsigned n = count_keys(ch);
 	size_t pos = 0;
 	int rc = 0;
 
-	ch->rkeys = calloc(s->nslices, sizeof(struct via_rkey *));
+	ch->rkeys = calloc(n, sizeof(struct via_rkey *));
 	if (!ch->rkeys)
 		return via_fail(err, -ENOMEM,
 				"open channel\nno memory for its keys\n"
 				"register larger slices");
 	pthread_mutex_lock(&s->setup_lock);
-	while (!rc && ch->nrkeys < s->nslices && !via_channel_ready_next_key(m, &pos, &key)) {
-		rc = s->fab->ops->rkey_unpack(ch->ep, key.bytes, key.len,
-					      regions_slice_len(s, ch->nrkeys),
+	while (!rc && ch->nrkeys < n && !via_channel_ready_next_key(m, &pos, &key)) {
+		uint64_t len =
+			ch->slot_len ? m->credits * ch->slot_len : regions_slice_len(s, ch->nrkeys);
+
+		rc = s->fab->ops->rkey_unpack(ch->ep, key.bytes, key.len, len,
 					      &ch->rkeys[ch->nrkeys], err);
 		if (!rc)
 			ch->nrkeys++;
@@ -226,19 +239,19 @@ static int unpack_keys(struct via_channel *ch, const struct via_channel_ready *m
 static int take_ready(struct via_channel *ch, struct via_error *err)
 {
 	struct via_session *s = ch->session;
-	bool want_keys = s->role == VIA_ROLE_SOURCE && ch->kind == VIA_MULTIFD;
+	unsigned nkeys = s->role == VIA_ROLE_SOURCE ? count_keys(ch) : 0;
 	struct via_channel_ready m;
 	int rc = via_channel_ready_decode(ch->peer_ready, ch->peer_ready_len, &m);
 
 	if (rc || m.credits == 0 || m.credits > CHANNEL_RECEIVES ||
-	    m.msg_len < CHANNEL_MESSAGE_LEN || m.nkeys != (want_keys ? s->nslices : 0))
+	    m.msg_len < CHANNEL_MESSAGE_LEN || m.nkeys != nkeys)
 		return via_fail(err, -EPROTO,
 				"open channel %s %u\nthe peer's READY is malformed\n"
 				"check that both sides run the same release",
 				via_channel_kind_name(ch->kind), ch->index);
-	ch->credits = m.credits;
+	ch->credits = ch->peer_receives = m.credits;
 	ch->peer_message_len = m.msg_len;
-	return want_keys ? unpack_keys(ch, &m, err) : 0;
+	return nkeys ? unpack_keys(ch, &m, err) : 0;
 }
 
 /* What a user of any fabric should read; @why is the back end's own. */
@@ -298,22 +311,26 @@ static void *connector_main(void *arg)
 	struct via_session *s = ch->session;
 	struct via_error err = {0};
 	struct via_channel_id id = id_of(ch);
-	int rc = connect_channel(ch, &err);
 	bool refused;
+	int rc;
 
+	/* What it was in an earlier epoch. */
+	worker_stop(ch);
+	channel_release_all(ch);
+	rc = connect_channel(ch, &err);
 	if (rc) {
 		channel_release_all(ch);
 		if (!err.code)
 			via_fail(&err, rc, "open channel %s %u\n%s\nsee the peer's message",
 				 via_channel_kind_name(ch->kind), ch->index, via_err_text(rc));
 	} else {
-		via_ledger_init(&ch->ledger, ch->epoch);
+		via_ledger_reopen(&ch->ledger, ch->epoch);
 	}
 	pthread_mutex_lock(&s->lock);
 	refused = ch->refused;
-	ch->state = rc ? CHANNEL_FAILED : CHANNEL_READY;
-	if (rc)
-		ch->error = err;
+	ch->state = rc || refused ? CHANNEL_FAILED : CHANNEL_READY;
+	if (rc && !refused)
+		ch->error = err; /* else the peer's stands there: ours only followed from it */
 	pthread_cond_broadcast(&s->changed);
 	pthread_mutex_unlock(&s->lock);
 	if (rc && !refused)
@@ -360,9 +377,13 @@ static int may_open(struct via_session *s, const struct via_channel *ch, uint64_
 	const char *kind = via_channel_kind_name(ch->kind);
 	enum channel_state state;
 	uint64_t last;
+	bool again;
 
 	pthread_mutex_lock(&s->lock);
 	state = ch->state;
+	/* It has keys to memory that is sealed: it may become one that carries pages. */
+	again = state == CHANNEL_READY && ch->kind == VIA_MULTIFD && atomic_load(&s->sealed) &&
+		!ch->slot_len;
 	last = ch->epoch;
 	pthread_mutex_unlock(&s->lock);
 	if (epoch == last && (state == CHANNEL_OPENING || state == CHANNEL_READY))
@@ -376,7 +397,7 @@ static int may_open(struct via_session *s, const struct via_channel *ch, uint64_
 				"go on to a higher epoch first",
 				kind, ch->index, (unsigned long long)epoch,
 				(unsigned long long)last);
-	if (state == CHANNEL_OPENING || state == CHANNEL_READY)
+	if (state == CHANNEL_OPENING || (state == CHANNEL_READY && !again))
 		return via_fail(err, -EEXIST,
 				"open channel %s %u in epoch %llu\nit is open since epoch %llu\n"
 				"open each channel once",
@@ -522,6 +543,13 @@ static int check_open(struct via_session *s, const struct via_channel_open *m,
 				"open only the channels announced in SETUP",
 				via_channel_kind_name(m->id.kind), m->id.index, s->nmultifd,
 				s->npreempt);
+	if (m->id.epoch < s->epoch)
+		return via_fail(
+			err, -ESTALE,
+			"open channel %s %u in epoch %llu\nthe session began in epoch %llu\n"
+			"only the source of this session can open its channels",
+			via_channel_kind_name(m->id.kind), m->id.index,
+			(unsigned long long)m->id.epoch, (unsigned long long)s->epoch);
 	return may_open(s, ch, m->id.epoch, err);
 }
 

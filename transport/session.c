@@ -23,6 +23,9 @@
 #define SLICE_LEN     (UINT64_C(1) << 30)
 #define MULTIFD       2u
 
+/* The peer's own words about the end of a channel come no later than this, or not at all. */
+#define REASON_NS (200 * VIA_NS_PER_MS)
+
 unsigned via_session_test_switches;
 
 static void fill_defaults(struct via_session_config *c)
@@ -45,6 +48,7 @@ static void init_locks(struct via_session *s)
 
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_mutex_init(&s->setup_lock, NULL);
+	pthread_mutex_init(&s->worker_lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&s->changed, &attr);
@@ -73,6 +77,13 @@ struct via_session *session_new(enum via_role role, const struct via_session_con
 	s->config = *config;
 	fill_defaults(&s->config);
 	s->epoch = 1;
+	if (config->resume) {
+		/* The old session's memory stays sealed. */
+		s->resumed = true;
+		atomic_store(&s->sealed, true);
+		memcpy(s->id, config->resume->id, sizeof(s->id));
+		s->epoch = config->resume->epoch + 1;
+	}
 	s->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	s->main_wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	s->keeper_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -80,7 +91,7 @@ struct via_session *session_new(enum via_role role, const struct via_session_con
 	init_locks(s);
 	channel_init(s, &s->main_channel, VIA_MAIN, 0);
 	if (s->cancel_fd < 0 || s->main_wake_fd < 0 || s->keeper_fd < 0 || !s->fabric_spec ||
-	    (role == VIA_ROLE_SOURCE &&
+	    (role == VIA_ROLE_SOURCE && !s->resumed &&
 	     getrandom(s->id, sizeof(s->id), 0) != (ssize_t)sizeof(s->id))) {
 		via_fail(err, via_err_from_errno(errno),
 			 "start a session\n%s\nraise the limit of open files (ulimit -n)",
@@ -169,11 +180,30 @@ int session_fail(struct via_session *s, const struct via_error *why, bool tell)
 	return code;
 }
 
+/*
+ * A peer that gives up says why before it aborts its channels, but on another connection, where that
+ * may come later. The answer to a ping comes behind it.
+ */
+static void hear_peer_out(struct via_session *s)
+{
+	uint64_t stamp = via_now_ns(), deadline = stamp + REASON_NS;
+	struct timespec ts = {.tv_sec = (time_t)(deadline / VIA_NS_PER_S),
+			      .tv_nsec = (long)(deadline % VIA_NS_PER_S)};
+	int rc = atomic_load(&s->failure_code) ? 0 : keeper_ping(s, stamp);
+
+	pthread_mutex_lock(&s->lock);
+	while (!rc && !s->failed && !s->control_ended && !s->peer_said_bye && s->ponged < stamp)
+		rc = pthread_cond_timedwait(&s->changed, &s->lock, &ts);
+	pthread_mutex_unlock(&s->lock);
+}
+
 int session_fail_channel(struct via_session *s, const struct via_channel *ch, int code)
 {
 	struct via_error err = {0};
 	const char *kind = via_channel_kind_name(ch->kind);
 
+	if (code == -ECONNRESET)
+		hear_peer_out(s);
 	if (code == -ETIMEDOUT)
 		via_fail(&err, code,
 			 "channel %s %u\nnothing moved for %.0f s with work in flight\n"
@@ -218,6 +248,37 @@ void via_session_abort(struct via_session *s, const struct via_error *why)
 	session_fail(s, why ? why : &err, true);
 }
 
+void via_session_start_postcopy(struct via_session *s)
+{
+	atomic_store(&s->postcopy_wanted, true);
+}
+
+void via_session_wake(struct via_session *s)
+{
+	atomic_store(&s->wake_wanted, true);
+	eventfd_write(s->main_wake_fd, 1);
+}
+
+bool via_session_postcopy_wanted(const struct via_session *s)
+{
+	return atomic_load(&s->postcopy_wanted);
+}
+
+void via_session_resume_point(const struct via_session *s, struct via_resume *resume)
+{
+	memcpy(resume->id, s->id, sizeof(resume->id));
+	/* One that resumed and opened no channel used no epoch: its source may not even know of it. */
+	resume->epoch = s->resumed ? s->epoch - 1 : s->epoch;
+	if (s->main_channel.epoch > resume->epoch)
+		resume->epoch = s->main_channel.epoch;
+	for (unsigned i = 0; i < s->nmultifd; i++)
+		if (s->multifd[i].epoch > resume->epoch)
+			resume->epoch = s->multifd[i].epoch;
+	for (unsigned i = 0; i < s->npreempt; i++)
+		if (s->preempt[i].epoch > resume->epoch)
+			resume->epoch = s->preempt[i].epoch;
+}
+
 void via_session_set_bandwidth(struct via_session *s, uint64_t bytes_per_s)
 {
 	atomic_store(&s->bandwidth, bytes_per_s);
@@ -249,14 +310,18 @@ void via_session_stats(struct via_session *s, struct via_session_stats *stats)
 			 via_control_security(s->control));
 }
 
+void via_session_stop_workers(struct via_session *s)
+{
+	session_each_channel(s, worker_stop);
+}
+
 void via_session_close(struct via_session *s)
 {
 	if (!s)
 		return;
 	if (s->round.under_way)
 		via_session_abort(s, NULL);
-	atomic_store(&s->stopping, true);
-	session_each_channel(s, worker_stop);
+	via_session_stop_workers(s);
 	keeper_stop(s);
 	session_each_channel(s, open_join);
 	session_each_channel(s, channel_release_all);
@@ -276,5 +341,6 @@ void via_session_close(struct via_session *s)
 	pthread_cond_destroy(&s->changed);
 	pthread_mutex_destroy(&s->lock);
 	pthread_mutex_destroy(&s->setup_lock);
+	pthread_mutex_destroy(&s->worker_lock);
 	free(s);
 }

@@ -25,6 +25,7 @@
 #include "transport/transport.h"
 
 #define CHANNEL_RECEIVES        32u /* receives posted for messages that cost a credit */
+#define CHANNEL_RECEIVES_MIN    4u  /* of a channel whose slots are large */
 #define CHANNEL_RECEIVES_CREDIT 2u  /* and for those that do not (docs/wire.md, credits) */
 #define CHANNEL_SENDS           32u
 #define CHANNEL_MESSAGE_LEN     8192u /* bytes of one receive */
@@ -34,11 +35,13 @@ enum channel_state {
 	CHANNEL_OPENING,    /* its connector runs */
 	CHANNEL_READY,
 	CHANNEL_FAILED, /* error says why; may be opened in a higher epoch */
+	/* Once guest memory is sealed a READY multifd channel may be, too: to carry pages */
 };
 
 /* A received message that waits for its owner. */
 struct channel_rx {
 	uint8_t *buf;
+	uint64_t number; /* among those that cost a credit */
 	struct via_message message;
 };
 
@@ -73,6 +76,16 @@ struct via_channel {
 	bool in_fragments; /* of fragment_type: the next must be of it too */
 	uint8_t fragment_type;
 	struct channel_rx current; /* what via_main_receive handed out last */
+	unsigned receives;         /* posted here for messages that cost a credit */
+	unsigned peer_receives;    /* by the peer: no more credits can come */
+	uint64_t nsent, nreceived; /* messages that cost a credit */
+
+	/* staging (page_channel.h): message n has slot n modulo the destination's receives */
+	size_t slot_len; /* 0: none */
+	size_t staging_len;
+	uint8_t *staging; /* destination: all slots; source: one, to gather scattered runs */
+	struct via_mr *staging_mr;
+	bool taken; /* by the engine; under session->lock */
 
 	/* writes: source, multifd */
 	struct via_rkey **rkeys; /* one for each slice */
@@ -81,7 +94,8 @@ struct via_channel {
 
 	/* worker: multifd */
 	pthread_t worker;
-	bool has_worker;
+	bool has_worker; /* under session->worker_lock, as wake_fd's end */
+	_Atomic bool worker_stop;
 	int wake_fd;                   /* eventfd: a round began, or stop */
 	struct via_fence_count fenced; /* destination: the last fence; migration thread's once
 	                                * fences_missing is 0 */
@@ -138,20 +152,22 @@ struct via_session {
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* a channel, the failure or the goodbye changed */
 	pthread_mutex_t setup_lock;
+	pthread_mutex_t worker_lock; /* of the one who ends a channel's worker */
 	bool failed;
 	struct via_error failure;
 	_Atomic int failure_code;
 	bool peer_said_bye;
-	bool control_ended;    /* its thread is gone */
-	_Atomic bool stopping; /* workers return */
-	_Atomic bool closing;  /* control thread returns */
-	int cancel_fd;         /* eventfd, readable for ever once failed */
+	bool control_ended;   /* its thread is gone */
+	uint64_t ponged;      /* the highest number of a PONG */
+	_Atomic bool closing; /* control thread returns */
+	int cancel_fd;        /* eventfd, readable for ever once failed */
 
 	struct via_channel main_channel;
 	struct via_channel *multifd; /* nmultifd of them */
 	struct via_channel *preempt;
 	unsigned nmultifd, npreempt;
-	uint64_t epoch; /* the current one; migration thread's */
+	uint64_t epoch; /* the current one; migration thread's. Destination: the first */
+	bool resumed;
 
 	/* rounds and fence */
 	struct session_round round;
@@ -168,6 +184,8 @@ struct via_session {
 	struct via_hist drain_ns;
 	via_batch_message_fn *batch_message; /* destination */
 	void *batch_arg;
+	_Atomic bool postcopy_wanted;
+	_Atomic bool wake_wanted;   /* via_session_wake() */
 	_Atomic uint64_t bandwidth; /* bytes a second; 0: no limit */
 	_Atomic uint64_t pace_ns;   /* when the next byte may go */
 };
@@ -176,7 +194,10 @@ struct via_session {
 
 /* Record the first cause, tell the peer unless it told us, and wake everybody. Any thread. Returns the code of the first cause. */
 int session_fail(struct via_session *s, const struct via_error *why, bool tell_peer);
-/* As session_fail() for a data-path code seen on @ch: puts it into words. */
+/*
+ * As session_fail() for a data-path code seen on @ch: puts it into words. Of a lost connection the
+ * peer may know more: waits shortly for what it says.
+ */
 int session_fail_channel(struct via_session *s, const struct via_channel *ch, int code);
 /* 0, or the first cause's code and text. */
 int session_check(struct via_session *s, struct via_error *err);
@@ -254,6 +275,15 @@ bool channel_next(struct via_channel *ch, struct channel_rx *rx);
 int channel_give_back(struct via_channel *ch, struct channel_rx *rx);
 /* Wait until no send or write of the channel is in flight. */
 int channel_settle(struct via_channel *ch);
+/* Room for one message: a free send buffer, and a credit for it. Waits. */
+int channel_get_buffer(struct via_channel *ch, uint8_t **buf);
+/* Send @buf with @len bytes of payload behind the header's place. Waits for room. */
+int channel_post_buffer(struct via_channel *ch, uint8_t *buf, uint8_t type, size_t len,
+			unsigned flags);
+/* Opened now, would it have staging? */
+bool channel_is_staged(const struct via_channel *ch);
+/* Reserve @bytes of the bandwidth that all channels share, and wait for their turn. */
+int channel_pace(struct via_channel *ch, uint64_t bytes);
 
 /* -- fence.c -- */
 
@@ -280,6 +310,8 @@ void open_join(struct via_channel *ch);
 /* -- keeper.c: the control connection in steady state -- */
 
 int keeper_start(struct via_session *s, struct via_error *err);
+/* Any thread: have the peer answer with PONG @stamp, which s->ponged then shows. */
+int keeper_ping(struct via_session *s, uint64_t stamp);
 /* Say goodbye when the session is well, and end the thread. */
 void keeper_stop(struct via_session *s);
 

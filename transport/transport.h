@@ -17,8 +17,8 @@
  *   via_session_close               via_session_close
  *
  * Threads: one thread, the migration thread, calls all of these, but for
- * via_session_abort(), via_session_stats() and via_session_set_bandwidth(), which any thread
- * may call until via_session_close(). Every wait ends by its deadline, by the loss of the
+ * via_session_abort(), via_session_start_postcopy(), via_session_stats() and
+ * via_session_set_bandwidth(), which any thread may call until via_session_close(). Every wait ends by its deadline, by the loss of the
  * peer (noticed within dead_after_ns) or by via_session_abort().
  *
  * A failed session stays failed: every later call returns the code of the first cause,
@@ -38,6 +38,12 @@
 
 struct via_session;
 
+/* What a lost session is resumed by: via_session_resume_point(). Whoever has it and the key may. */
+struct via_resume {
+	uint8_t id[VIA_SESSION_ID_LEN];
+	uint64_t epoch; /* the highest of it */
+};
+
 struct via_session_config {
 	const char *fabric; /* a fabric spec, or NULL or "auto": the best both sides have */
 	unsigned multifd;   /* source: multifd channels, 1 to VIA_MULTIFD_MAX; 0 counts as 2 */
@@ -47,6 +53,11 @@ struct via_session_config {
 	uint64_t dead_after_ns; /* a peer silent for so long is lost; 0: 5 s */
 	uint64_t stall_ns;      /* work in flight that does not move for so long is lost; 0: 30 s */
 	uint64_t slice_len;     /* bytes of a registered slice; 0: 1 GiB */
+	/*
+	 * Resume this session, with the same regions; NULL: a new one. Guest memory of a resumed
+	 * session is sealed from the start. A peer that does not know it refuses with -ESTALE.
+	 */
+	const struct via_resume *resume;
 };
 
 /* One piece of guest RAM as the transport sees it. */
@@ -93,7 +104,8 @@ const struct via_region *via_session_regions(const struct via_session *session, 
 
 /*
  * Destination: register @addr[i], memory for region i, so that the source's channels may write
- * it, and let the source go on. The memory must stay mapped until the close.
+ * it, and let the source go on. The memory must stay mapped until the close. Of a resumed
+ * session no memory is registered, and @addr may be NULL.
  *  -ENOMEM, -EPERM memlock limit, -EFAULT; the source is told
  */
 int via_session_provide(struct via_session *session, void *const *addr, struct via_error *err);
@@ -146,7 +158,8 @@ int via_main_send(struct via_session *session, uint8_t type, const void *payload
 /*
  * Receive the next message of main. At the destination this also acknowledges
  * drains and seals while it waits.
- *  0, -EAGAIN @deadline_ns passed, or the failure of the session
+ *  0, -EAGAIN @deadline_ns passed, -EINTR via_session_wake() was called, or the failure of the
+ *  session
  */
 int via_main_receive(struct via_session *session, uint64_t deadline_ns, struct via_message *message,
 		     struct via_error *err);
@@ -199,6 +212,12 @@ int via_session_start_receivers(struct via_session *session, via_batch_message_f
 				void *arg, struct via_error *err);
 
 /*
+ * End the threads that these two have started; no function of the engine is called any more. With
+ * a round under way only once the session has failed.
+ */
+void via_session_stop_workers(struct via_session *session);
+
+/*
  * Source: begin a round: the senders work through @work (NULL: nothing) and then send
  * their fences. @work must live until the round is drained. -EINVAL while one is under way.
  */
@@ -217,6 +236,17 @@ int via_round_drain(struct via_session *session, uint64_t deadline_ns, struct vi
  * On return no write of this session can land any more, and none was refused on the way.
  */
 int via_session_seal(struct via_session *session, struct via_error *err);
+
+/* Ask the engine to switch to postcopy. Any thread. Idempotent. */
+void via_session_start_postcopy(struct via_session *session);
+/* Was that asked for? Any thread. */
+bool via_session_postcopy_wanted(const struct via_session *session);
+
+/* Have via_main_receive() return -EINTR, now or the next time. Any thread. */
+void via_session_wake(struct via_session *session);
+
+/* What is needed to resume this session, failed or not. Migration thread. */
+void via_session_resume_point(const struct via_session *session, struct via_resume *resume);
 
 /* Limit all multifd writes together to @bytes_per_s; 0: no limit. Any thread. */
 void via_session_set_bandwidth(struct via_session *session, uint64_t bytes_per_s);

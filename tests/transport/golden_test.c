@@ -74,6 +74,7 @@ Test(golden, setup)
 	cr_assert_eq(m.multifd, 4);
 	cr_assert_eq(m.preempt, 1);
 	cr_assert_eq(m.slice_len, UINT64_C(1) << 30);
+	cr_assert_eq(m.epoch, 7);
 	cr_assert_str_eq(m.fabric, "ofi:tcp");
 	cr_assert_eq(m.nregions, 2);
 	cr_assert_str_eq(m.region[0].name, "ram");

@@ -188,6 +188,7 @@ static void hand_start(struct hand *h, unsigned multifd, uint64_t handshake_ns)
 		.fabric = "sim:handshake",
 		.multifd = (uint16_t)multifd,
 		.slice_len = 1u << 30,
+		.epoch = 1,
 		.nregions = 1,
 		.region = {{.name = "ram", .len = PAIR_MEMORY_LEN, .page_size = 4096}}};
 	hand_post(h, VIA_CONTROL_SETUP, buf, via_setup_encode(&setup, buf, sizeof(buf)));

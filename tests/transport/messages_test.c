@@ -109,6 +109,7 @@ static void random_setup(struct via_setup *m)
 	m->multifd = (uint16_t)between(0, VIA_MULTIFD_MAX);
 	m->preempt = (uint16_t)between(0, VIA_PREEMPT_MAX);
 	m->slice_len = between(1, UINT64_MAX / 4096) * 4096;
+	m->epoch = between(1, UINT64_MAX);
 	m->nregions = (unsigned)between(0, VIA_REGIONS_MAX);
 	for (unsigned i = 0; i < m->nregions; i++) {
 		struct via_region_desc *r = &m->region[i];
@@ -131,7 +132,7 @@ static void random_ready(struct via_channel_ready *m)
 	m->credits = (uint16_t)random64();
 	m->msg_len = (uint32_t)between(64, UINT32_MAX);
 	m->keys = blob;
-	m->nkeys = m->id.kind == VIA_MULTIFD ? (uint32_t)between(0, VIA_REGIONS_MAX) : 0;
+	m->nkeys = m->id.kind != VIA_MAIN ? (uint32_t)between(0, VIA_REGIONS_MAX) : 0;
 	for (uint32_t i = 0; i < m->nkeys; i++) {
 		size_t before = m->keys_len;
 
@@ -471,6 +472,8 @@ Test(messages, setup_rules)
 	SETUP(0, m.slice_len = 4096);
 	SETUP(-EPROTO, m.slice_len = 0);
 	SETUP(-EPROTO, m.slice_len = 4097);
+	SETUP(0, m.epoch = 1);
+	SETUP(-EPROTO, m.epoch = 0);
 	SETUP(0, set_str(m.fabric, sizeof(m.fabric) - 1));
 	SETUP(-EPROTO, m.fabric[0] = '\0');
 	SETUP(-EPROTO, m.fabric[0] = '\t');
@@ -615,7 +618,10 @@ Test(messages, ready_rules)
 	cr_assert_eq(redecode(ready, &m), -EPROTO, "fragments of nothing");
 	m = good;
 	m.id.kind = VIA_PREEMPT;
-	cr_assert_eq(redecode(ready, &m), -EPROTO, "keys for a preempt channel");
+	cr_assert_eq(redecode(ready, &m), 0, "a key to its staging");
+	m.id.kind = VIA_MAIN;
+	m.id.index = 0;
+	cr_assert_eq(redecode(ready, &m), -EPROTO, "keys for main");
 	m.nkeys = 0;
 	m.keys_len = 0;
 	cr_assert_eq(redecode(ready, &m), 0);
