@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * destination.c -- the destination's engine: memory for the source to write, device state, RUN.
+ * destination.c -- the destination's engine: memory for the source to write, device state, RUN; in
+ * postcopy also the pages that come after it, and recovery.
  *
  * Invariant: the guest starts only on RUN, and RUN counts only when guest memory is
  * sealed and the device state is loaded. Whatever else happens, it does not start.
@@ -11,25 +12,42 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "core/log.h"
 #include "migrate/engine_messages.h"
+#include "migrate/page_map.h"
+#include "migrate/page_sink.h"
 
 #define MAX_STATE_LEN ((size_t)1 << 30)
 
 /* The source's migration thread speaks once a second; its guest's pause() and save() may take a while. */
 #define SILENCE_NS (30 * VIA_NS_PER_S)
 
+/*
+ * The session was lost and this side needs nothing of the source: it is complete, or does not run yet.
+ * The source may need to know that, and can come for so long.
+ */
+#define LINGER_NS (20 * VIA_NS_PER_S)
+
 struct destination {
 	struct via_session *session;
 	const struct via_destination_guest *guest;
 	struct via_migrate_config config;
 	struct via_migrate_result *result;
-	const struct via_region *region;
+	struct via_region *region; /* a copy: sessions come and go */
 	unsigned nregions;
 	uint64_t start_ns;
 	uint64_t memory;
 	uint8_t *state;
 	size_t state_len, state_cap;
 	bool loaded;
+
+	/* postcopy */
+	struct page_store *store; /* NULL: it was not announced */
+	struct page_sink *sink;
+	struct page_map_place map;
+	bool running;
+	bool complete_sent;
+	uint64_t epochs; /* drained in sessions that were lost */
 };
 
 /* -- zero pages: in the receivers' threads --------------------------------------- */
@@ -142,7 +160,8 @@ static int check_run(struct destination *d, const struct via_message *m, struct 
 		return via_fail(err, -EPROTO,
 				"start the guest\na malformed RUN\n"
 				"check that both sides run the same release");
-	if (!stats.sealed || epoch != stats.epochs || !d->loaded)
+	if (!stats.sealed || epoch != d->epochs + stats.epochs || !d->loaded || d->running ||
+	    (d->store && !d->map.complete))
 		return via_fail(err, -EPROTO,
 				"start the guest\nRUN came with memory %s and device state %s\n"
 				"this is a fault of the source's program: report it",
@@ -165,7 +184,7 @@ static int refuse_run(struct destination *d, int code, struct via_error *err)
 	return code;
 }
 
-/* Positive: the guest runs. */
+/* Positive: the guest runs, and has all of its memory. */
 static int on_run(struct destination *d, const struct via_message *m, struct via_error *err)
 {
 	int rc = check_run(d, m, err);
@@ -176,10 +195,120 @@ static int on_run(struct destination *d, const struct via_message *m, struct via
 	if (rc)
 		return refuse_run(d, rc, err);
 	/* It runs, whether or not the source comes to know. */
+	d->running = true;
 	(void)via_main_send(d->session, ENGINE_RUNNING, NULL, 0, NULL);
-	return 1;
+	return d->store ? 0 : 1;
 }
 
+/* -- postcopy ------------------------------------------------------------------------- */
+
+static int fail_order(const char *what, struct via_error *err)
+{
+	return via_fail(err, -EPROTO,
+			"receive by postcopy\n%s out of its turn\n"
+			"check that both sides run the same release",
+			what);
+}
+
+static int wait_channels(struct destination *d, enum via_channel_kind kind, struct via_error *err)
+{
+	struct via_session_stats stats;
+	unsigned n;
+	int rc = 0;
+
+	via_session_stats(d->session, &stats);
+	n = kind == VIA_PREEMPT ? stats.preempt : stats.multifd;
+	for (unsigned i = 0; i < n && !rc; i++)
+		rc = via_session_wait_channel(d->session, kind, i, err);
+	return rc;
+}
+
+static int on_advise(struct destination *d, struct via_error *err)
+{
+	int rc;
+
+	if (d->store)
+		return fail_order("ADVISE", err);
+	if (!d->guest->abandon)
+		return via_fail(err, -EOPNOTSUPP,
+				"receive by postcopy\nthis guest cannot be abandoned\n"
+				"its VMM must supply via_destination_guest.abandon");
+	rc = wait_channels(d, VIA_PREEMPT, err);
+	if (!rc)
+		rc = page_store_new(d->region, d->nregions, &d->store, err);
+	if (!rc)
+		rc = page_sink_new(d->store, &d->sink, err);
+	d->result->postcopy.used = !rc;
+	return rc ? rc : via_main_send(d->session, ENGINE_ADVISED, NULL, 0, err);
+}
+
+/* Complete, it is what this side lacks: discard it, and be ready for faults. */
+static int on_page_map(struct destination *d, const struct via_message *m, struct via_error *err)
+{
+	struct via_bitmap lacking[VIA_REGIONS_MAX];
+	struct via_session_stats stats;
+	int rc;
+
+	via_session_stats(d->session, &stats);
+	if (!d->store || d->loaded || !stats.sealed)
+		return fail_order("PAGE_MAP", err);
+	for (unsigned i = 0; i < d->nregions; i++)
+		lacking[i] = d->store->region[i].lacking;
+	if (m->more || page_map_decode(lacking, d->nregions, &d->map, m->payload, m->len))
+		return via_fail(err, -EPROTO,
+				"receive by postcopy\na malformed map of pages\n"
+				"check that both sides run the same release");
+	if (!d->map.complete)
+		return 0;
+	rc = page_store_arm(d->store, err);
+	if (!rc)
+		rc = page_sink_serve_faults(d->sink, d->session, err);
+	return rc ? rc : via_main_send(d->session, ENGINE_ARMED, NULL, 0, err);
+}
+
+static int on_bulk(struct destination *d, struct via_error *err)
+{
+	int rc = d->running && d->store ? wait_channels(d, VIA_MULTIFD, err)
+					: fail_order("BULK", err);
+
+	return rc ? rc : page_sink_install_bulk(d->sink, d->session, err);
+}
+
+/* A resumed session has all its channels: tell what is lacking, and go on. */
+static int on_resume(struct destination *d, struct via_error *err)
+{
+	struct via_bitmap lacking[VIA_REGIONS_MAX];
+	int rc = d->result->postcopy.recoveries ? wait_channels(d, VIA_PREEMPT, err)
+						: fail_order("RESUME", err);
+
+	if (!rc && d->running)
+		rc = via_main_send(d->session, ENGINE_RUNNING, NULL, 0, err);
+	if (rc)
+		return rc;
+	if (!d->running) { /* they come again */
+		d->loaded = false;
+		d->state_len = 0;
+	}
+	for (unsigned i = 0; i < d->nregions; i++)
+		lacking[i] = d->store->region[i].lacking;
+	rc = page_map_send(d->session, lacking, d->nregions, err);
+	if (!rc)
+		rc = page_sink_serve_faults(d->sink, d->session, err);
+	return rc ? rc : page_sink_install_bulk(d->sink, d->session, err);
+}
+
+/* Say so once nothing is lacking. */
+static int check_complete(struct destination *d, struct via_error *err)
+{
+	if (!d->running || !d->store || d->complete_sent || atomic_load(&d->store->missing))
+		return 0;
+	d->complete_sent = true;
+	return via_main_send(d->session, ENGINE_COMPLETE, NULL, 0, err);
+}
+
+/* -- all messages of main ----------------------------------------------------------------- */
+
+/* Positive: done. */
 static int on_message(struct destination *d, const struct via_message *m, struct via_error *err)
 {
 	switch (m->type) {
@@ -189,6 +318,16 @@ static int on_message(struct destination *d, const struct via_message *m, struct
 		return on_state(d, m, err);
 	case ENGINE_RUN:
 		return on_run(d, m, err);
+	case ENGINE_ADVISE:
+		return on_advise(d, err);
+	case ENGINE_PAGE_MAP:
+		return on_page_map(d, m, err);
+	case ENGINE_BULK:
+		return on_bulk(d, err);
+	case ENGINE_RESUME:
+		return on_resume(d, err);
+	case ENGINE_COMPLETED:
+		return d->complete_sent ? 1 : fail_order("COMPLETED", err);
 	}
 	return via_fail(err, -EPROTO,
 			"receive the guest\na message of type %u\n"
@@ -196,13 +335,12 @@ static int on_message(struct destination *d, const struct via_message *m, struct
 			m->type);
 }
 
-static int receive(struct destination *d, struct via_error *err)
+/* Deal with what comes on main, until it is done (0) or the session is lost. */
+static int follow(struct destination *d, struct via_error *err)
 {
-	int rc = via_session_wait_channel(d->session, VIA_CHANNEL_ESSENTIAL, 0, err);
 	struct via_message m;
+	int rc = 0;
 
-	if (!rc)
-		rc = via_session_start_receivers(d->session, zero_pages, d, err);
 	while (!rc) {
 		rc = via_main_receive(d->session, via_deadline_in(SILENCE_NS), &m, err);
 		if (rc == -EAGAIN)
@@ -213,15 +351,148 @@ static int receive(struct destination *d, struct via_error *err)
 				(double)SILENCE_NS / 1e9);
 		if (!rc)
 			rc = on_message(d, &m, err);
+		if (!rc || rc == -EINTR)
+			rc = check_complete(d, err);
 	}
 	return rc < 0 ? rc : 0;
 }
 
-int via_migrate_destination(struct via_session *session, const struct via_destination_guest *guest,
+static int receive(struct destination *d, struct via_error *err)
+{
+	int rc = via_session_wait_channel(d->session, VIA_CHANNEL_ESSENTIAL, 0, err);
+
+	if (!rc)
+		rc = via_session_start_receivers(d->session, zero_pages, d, err);
+	return rc ? rc : follow(d, err);
+}
+
+/* -- recovery ------------------------------------------------------------------------------ */
+
+static void leave_session(struct destination *d, const struct via_error *why,
+			  struct via_resume *resume)
+{
+	via_session_abort(d->session, why); /* the source learns it, if it can */
+	page_sink_stop(d->sink);
+	via_session_resume_point(d->session, resume);
+	via_session_stats(d->session, &d->result->session);
+	d->epochs += d->result->session.epochs;
+	via_session_close(d->session);
+	d->session = NULL;
+	d->complete_sent = false;
+}
+
+static int go_on(struct destination *d, struct via_error *err)
+{
+	unsigned n;
+	const struct via_region *regions = via_session_regions(d->session, &n);
+	int rc;
+
+	if (!page_store_matches(d->store, regions, n))
+		return via_fail(err, -EPROTO,
+				"resume the migration\nits regions are not those it began with\n"
+				"check that both sides run the same release");
+	d->result->postcopy.recoveries++;
+	rc = via_session_wait_channel(d->session, VIA_CHANNEL_ESSENTIAL, 0, err);
+	return rc ? rc : follow(d, err);
+}
+
+static void show_paused(struct destination *d)
+{
+	struct via_progress p = {.phase = VIA_PHASE_PAUSED,
+				 .round = d->result->rounds,
+				 .memory = d->memory,
+				 .elapsed_ns = via_now_ns() - d->start_ns};
+
+	for (unsigned i = 0; i < d->nregions; i++)
+		p.remaining += via_bitmap_count(&d->store->region[i].lacking) *
+			       d->store->region[i].page_size;
+	if (d->config.progress)
+		d->config.progress(d->config.progress_arg, &p);
+}
+
+/* Another session in place of the one that was lost, and on. *gave_up: there is none. */
+static int resume(struct destination *d, struct via_resume *lost, struct via_error *why,
+		  bool *gave_up)
+{
+	struct via_error err = {0};
+	bool needs_source = d->running && atomic_load(&d->store->missing);
+	uint64_t deadline_ns = needs_source ? VIA_NEVER : via_deadline_in(LINGER_NS);
+	int rc;
+
+	via_log("postcopy is paused: %s: %s", why->what, why->seen);
+	if (d->session)
+		leave_session(d, why, lost);
+	show_paused(d);
+	rc = d->config.recover(d->config.recover_arg, lost, why, deadline_ns, &d->session, &err);
+	*gave_up = rc != 0;
+	if (!rc)
+		rc = go_on(d, &err);
+	if (rc)
+		via_fail(&err, rc, "resume the migration\n%s\nsee the messages of both sides",
+			 via_err_text(rc));
+	*why = err;
+	return rc;
+}
+
+static bool can_resume(const struct destination *d, int code)
+{
+	return d->map.complete && d->config.recover && code != -ECANCELED && code != -EPROTO &&
+	       code != -EBADMSG;
+}
+
+/* As receive(), and again when the session is lost in postcopy. */
+static int receive_all(struct destination *d, struct via_error *err)
+{
+	struct via_error why = {0};
+	struct via_resume lost;
+	bool gave_up = false;
+	int rc = receive(d, &why);
+
+	while (rc && !gave_up && can_resume(d, rc)) {
+		via_fail(&why, rc, "postcopy\n%s\nsee the messages of both sides",
+			 via_err_text(rc));
+		rc = resume(d, &lost, &why, &gave_up);
+	}
+	if (rc && d->running && d->store && !atomic_load(&d->store->missing))
+		return 0; /* complete, and the source will not hear it from us */
+	return rc ? via_error_pass(err, &why) : 0;
+}
+
+/* -- all of it ------------------------------------------------------------------------------- */
+
+static int begin(struct destination *d, struct via_error *err)
+{
+	const struct via_region *regions = via_session_regions(d->session, &d->nregions);
+
+	d->region = malloc(d->nregions * sizeof(*d->region));
+	if (!d->region)
+		return via_fail(err, -ENOMEM, "receive the guest\nout of memory\nfree some memory");
+	memcpy(d->region, regions, d->nregions * sizeof(*d->region));
+	for (unsigned i = 0; i < d->nregions; i++)
+		d->memory += d->region[i].desc.len;
+	return 0;
+}
+
+/* No thread of ours touches guest memory any more; a guest without its memory does not go on. */
+static void end_postcopy(struct destination *d, int rc)
+{
+	if (d->sink) {
+		if (rc && d->session)
+			via_session_abort(d->session, NULL);
+		page_sink_stop(d->sink);
+		page_sink_stats(d->sink, &d->result->postcopy);
+	}
+	if (rc && d->running && d->store)
+		d->guest->abandon(d->guest->arg);
+	page_sink_free(d->sink);
+	page_store_free(d->store);
+}
+
+int via_migrate_destination(struct via_session **session, const struct via_destination_guest *guest,
 			    const struct via_migrate_config *config,
 			    struct via_migrate_result *result, struct via_error *err)
 {
-	struct destination d = {.session = session,
+	struct destination d = {.session = *session,
 				.guest = guest,
 				.config = *config,
 				.result = result,
@@ -232,24 +503,34 @@ int via_migrate_destination(struct via_session *session, const struct via_destin
 	memset(result, 0, sizeof(*result));
 	if (!d.config.max_state_len)
 		d.config.max_state_len = MAX_STATE_LEN;
-	d.region = via_session_regions(session, &d.nregions);
-	for (unsigned i = 0; i < d.nregions; i++)
-		d.memory += d.region[i].desc.len;
-	rc = receive(&d, &first);
+	rc = begin(&d, &first);
+	if (!rc)
+		rc = receive_all(&d, &first);
 	if (rc) {
 		via_fail(&first, rc, "migration\n%s\nsee the messages of both sides",
 			 via_err_text(rc));
-		via_session_abort(session, &first);
+		if (d.session)
+			via_session_abort(d.session, &first);
 	}
+	if (d.session)
+		via_session_stop_workers(d.session); /* zero_pages() is called no more */
+	end_postcopy(&d, rc);
 	free(d.state);
-	result->outcome = rc ? VIA_ABORTED : VIA_COMPLETED;
+	free(d.region);
+	result->outcome = !rc ? VIA_COMPLETED : d.running ? VIA_PAUSED : VIA_ABORTED;
 	result->total_ns = via_now_ns() - d.start_ns;
-	via_session_stats(session, &result->session);
+	if (d.session)
+		via_session_stats(d.session, &result->session);
+	*session = d.session;
 	return rc ? via_error_pass(err, &first) : 0;
 }
 
 int via_migrate_send_report(struct via_session *session, const void *report, size_t len,
 			    struct via_error *err)
 {
+	if (!session)
+		return via_fail(err, -ECONNRESET,
+				"report to the source\nthe session is lost\n"
+				"the guest is complete here all the same");
 	return via_main_send(session, ENGINE_REPORT, report, len, err);
 }

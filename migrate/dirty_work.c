@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "migrate/engine_messages.h"
+#include "migrate/page_zero.h"
 
 #define WINDOW_LEN     (UINT64_C(1) << 20)
 #define WINDOW_WORDS   (WINDOW_LEN / 4096 / VIA_BITMAP_WORD_BITS)
@@ -42,6 +43,7 @@ struct dirty_work {
 	struct region_work *region;
 	uint64_t nwindows;
 	bool fresh;
+	_Atomic bool cut;
 	struct cursor *cursor; /* one for each channel */
 	unsigned nchannels;
 	alignas(CACHE_LINE) _Atomic uint64_t next_window;
@@ -80,27 +82,18 @@ static bool take_window(struct dirty_work *dw, struct cursor *c)
 	return false;
 }
 
-static bool is_zero(const uint8_t *page, size_t len)
-{
-	uint64_t word;
-
-	memcpy(&word, page, sizeof(word));
-	/* Equal to itself one word further on: all words equal the first. */
-	return word == 0 && memcmp(page, page + sizeof(word), len - sizeof(word)) == 0;
-}
-
 /* How many of the @n pages from @addr on are alike: all zero, or all with content (*zero says). */
 static size_t alike(const uint8_t *addr, size_t page_size, size_t n, bool *zero)
 {
 	size_t i;
 
-	*zero = is_zero(addr, page_size);
+	*zero = page_is_zero(addr, page_size);
 	for (i = 1; i < n; i++) {
 		const uint8_t *page = addr + i * page_size;
 
 		if (i + PREFETCH_PAGES < n)
 			__builtin_prefetch(page + PREFETCH_PAGES * page_size);
-		if (is_zero(page, page_size) != *zero)
+		if (page_is_zero(page, page_size) != *zero)
 			break;
 	}
 	return i;
@@ -170,7 +163,7 @@ static int next(void *arg, unsigned channel, struct via_batch *batch)
 	struct cursor *c = &dw->cursor[channel];
 	struct filling f = {.batch = batch, .zero = {.fresh = dw->fresh}};
 
-	while (has_room(&f)) {
+	while (has_room(&f) && !atomic_load_explicit(&dw->cut, memory_order_relaxed)) {
 		unsigned region = c->region;
 
 		if (!c->nbits && !take_window(dw, c))
@@ -268,8 +261,27 @@ uint64_t dirty_work_remaining(const struct dirty_work *dw)
 const struct via_work *dirty_work_begin(struct dirty_work *dw, bool fresh)
 {
 	dw->fresh = fresh;
+	atomic_store(&dw->cut, false);
 	atomic_store(&dw->next_window, 0);
 	return &dw->work;
+}
+
+void dirty_work_cut(struct dirty_work *dw)
+{
+	atomic_store(&dw->cut, true);
+}
+
+void dirty_work_restore(struct dirty_work *dw)
+{
+	for (unsigned i = 0; i < dw->nchannels; i++) {
+		struct cursor *c = &dw->cursor[i];
+		size_t first, n;
+
+		for (; c->nbits && (n = via_bits_next_run(c->words, c->nbits, c->pos, &first)) != 0;
+		     c->pos = first + n)
+			via_bitmap_set(&dw->region[c->region].dirty, c->first_page + first, n);
+		c->nbits = 0;
+	}
 }
 
 void dirty_work_counts(const struct dirty_work *dw, struct dirty_work_counts *counts)

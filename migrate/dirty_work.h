@@ -37,6 +37,10 @@ uint64_t dirty_work_remaining(const struct dirty_work *work);
 
 /* Begin a round. @fresh: no page was ever sent before. The result is for via_round_start(). */
 const struct via_work *dirty_work_begin(struct dirty_work *work, bool fresh);
+/* Hand out no more in this round. Any thread. */
+void dirty_work_cut(struct dirty_work *work);
+/* After a round that was cut: what was not handed out is dirty again. */
+void dirty_work_restore(struct dirty_work *work);
 /* Between the rounds: the counts so far. */
 void dirty_work_counts(const struct dirty_work *work, struct dirty_work_counts *counts);
 

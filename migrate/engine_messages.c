@@ -56,6 +56,33 @@ int engine_zero_get_range(const uint8_t *buf, unsigned i, uint64_t npages,
 											   : 0;
 }
 
+void engine_page_encode(const struct engine_page *page, uint8_t buf[ENGINE_PAGE_LEN])
+{
+	struct via_wire w = via_wire_writer(buf, ENGINE_PAGE_LEN);
+
+	via_wire_put_u16(&w, page->region);
+	via_wire_put_u8(&w, page->kind);
+	via_wire_put_u8(&w, 0);
+	via_wire_put_u32(&w, page->len);
+	via_wire_put_u64(&w, page->off);
+}
+
+int engine_page_decode(const uint8_t *buf, size_t len, struct engine_page *page)
+{
+	struct via_wire w = via_wire_reader(buf, len);
+	uint8_t reserved;
+
+	page->region = via_wire_get_u16(&w);
+	page->kind = via_wire_get_u8(&w);
+	reserved = via_wire_get_u8(&w);
+	page->len = via_wire_get_u32(&w);
+	page->off = via_wire_get_u64(&w);
+	if (via_wire_status(&w) || reserved || page->kind > ENGINE_PAGE_COMING ||
+	    via_wire_left(&w) != (page->kind == ENGINE_PAGE_HERE ? page->len : 0))
+		return -EPROTO;
+	return 0;
+}
+
 ssize_t engine_status_encode(const struct engine_status *status, void *buf, size_t cap)
 {
 	struct via_wire w = via_wire_writer(buf, cap);

@@ -20,6 +20,19 @@ enum engine_message_type {
 	ENGINE_RUNNING,     /* main, destination: it runs */
 	ENGINE_RUN_REFUSED, /* main, destination: it does not and will not; an error as in ERROR */
 	ENGINE_REPORT,      /* main, destination: the caller's own bytes, of any length */
+
+	/* postcopy */
+	ENGINE_ADVISE,    /* main, source: it comes; preempt channels are open. Answered by ... */
+	ENGINE_ADVISED,   /* main, destination */
+	ENGINE_PAGE_MAP,  /* main, each: pages that the destination lacks (page_map.h) */
+	ENGINE_ARMED,     /* main, destination: those are discarded, and faults are served */
+	ENGINE_BULK,      /* main, source: the multifd channels carry pages from here on */
+	ENGINE_RESUME,    /* main, source: all channels of a resumed session are open */
+	ENGINE_COMPLETE,  /* main, destination: it lacks nothing. Answered by ... */
+	ENGINE_COMPLETED, /* main, source */
+	ENGINE_REQUEST,   /* preempt, destination: a page that a vCPU waits for */
+	ENGINE_PAGE,      /* preempt, source: the answer, one to each request and in their order */
+	ENGINE_PAGES,     /* multifd, source: pages of one region, as ZERO; content in the slot */
 };
 
 #define ENGINE_ZERO_HEADER_LEN 8u
@@ -47,6 +60,25 @@ int engine_zero_decode(const uint8_t *buf, size_t len, struct engine_zero *zero)
 /* Range @i, below zero->nranges, checked against a region of @npages. -EPROTO */
 int engine_zero_get_range(const uint8_t *buf, unsigned i, uint64_t npages,
 			  struct engine_zero_range *range);
+
+/* REQUEST and PAGE; content that travels within the message follows. */
+#define ENGINE_PAGE_LEN 16u
+enum engine_page_kind {
+	ENGINE_PAGE_ASKED = 0, /* REQUEST */
+	ENGINE_PAGE_HERE,      /* PAGE: its content follows */
+	ENGINE_PAGE_IN_SLOT,   /* PAGE: its content is in the slot */
+	ENGINE_PAGE_ZERO,      /* PAGE: it is all zero */
+	ENGINE_PAGE_COMING,    /* PAGE: it was sent already, on a multifd channel */
+};
+struct engine_page {
+	uint16_t region;
+	uint8_t kind; /* enum engine_page_kind */
+	uint32_t len; /* bytes: the region's page size */
+	uint64_t off; /* bytes, a multiple of that */
+};
+void engine_page_encode(const struct engine_page *page, uint8_t buf[ENGINE_PAGE_LEN]);
+/* The first ENGINE_PAGE_LEN bytes. -EPROTO; region and place are the caller's to check. */
+int engine_page_decode(const uint8_t *buf, size_t len, struct engine_page *page);
 
 struct engine_status {
 	uint32_t round;

@@ -6,6 +6,10 @@
  * A VMM fills in one struct via_guest for each side. Unless a line says otherwise,
  * the engine calls these functions from the thread that runs the migration.
  * They return 0 or a negated code of core/error.h and leave the cause in @err.
+ *
+ * Postcopy asks a little more of the RAM: anonymous, shared or hugetlbfs memory whose pages the
+ * engine may discard and register with userfaultfd. Pages must not be locked (mlock) at the
+ * destination: what is locked cannot be absent.
  */
 #ifndef VIA_MIGRATE_GUEST_H
 #define VIA_MIGRATE_GUEST_H
@@ -68,6 +72,12 @@ struct via_destination_guest {
 	int (*load)(void *arg, const void *state, size_t len, struct via_error *err);
 	/* Start the vCPUs. From here on the guest lives here. */
 	int (*run)(void *arg, struct via_error *err);
+	/*
+	 * Postcopy was given up: pages of the running guest are missing for ever. Called before vCPUs
+	 * that wait for one are let go: see to it that none of them goes on. Must not wait for
+	 * them. NULL: postcopy is refused.
+	 */
+	void (*abandon)(void *arg);
 };
 
 #endif

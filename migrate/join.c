@@ -90,11 +90,15 @@ static int prepare(struct via_session *session, const struct via_destination_gue
 	return rc;
 }
 
-static int prepare_or_close(struct via_session *s, const struct via_destination_guest *guest,
-			    struct via_session **session, struct via_error *err)
+/*
+ * Of a resumed session the guest is there already, and its memory is registered with nobody.
+ */
+static int prepare_or_close(struct via_session *s, bool resumed,
+			    const struct via_destination_guest *guest, struct via_session **session,
+			    struct via_error *err)
 {
 	struct via_error first = {0};
-	int rc = prepare(s, guest, &first);
+	int rc = resumed ? via_session_provide(s, NULL, &first) : prepare(s, guest, &first);
 
 	if (!rc) {
 		*session = s;
@@ -111,7 +115,7 @@ int via_migrate_accept(int listen_fd, const struct via_session_config *config,
 	struct via_session *s;
 	int rc = via_session_accept(listen_fd, config, wait, &s, err);
 
-	return rc ? rc : prepare_or_close(s, guest, session, err);
+	return rc ? rc : prepare_or_close(s, config->resume, guest, session, err);
 }
 
 int via_migrate_accept_control(struct via_control *control, const struct via_session_config *config,
@@ -122,5 +126,5 @@ int via_migrate_accept_control(struct via_control *control, const struct via_ses
 	struct via_session *s;
 	int rc = via_session_accept_control(control, config, wait, &s, err);
 
-	return rc ? rc : prepare_or_close(s, guest, session, err);
+	return rc ? rc : prepare_or_close(s, config->resume, guest, session, err);
 }

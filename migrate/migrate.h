@@ -8,8 +8,12 @@
  *   (via_migrate_get_report)             (via_migrate_send_report)
  *   via_session_close                    via_session_close
  *
+ * Precopy sends memory while the guest runs at the source. With postcopy the guest moves before all
+ * of its memory has: pages that it touches at the destination are asked for, the rest is
+ * pushed behind it, and a session that is lost meanwhile can be resumed.
+ *
  * Threads: each side's calls come from one thread, its migration thread. via_session_abort()
- * ends a migration from any other.
+ * ends a migration from any other, via_session_start_postcopy() switches it to postcopy.
  */
 #ifndef VIA_MIGRATE_MIGRATE_H
 #define VIA_MIGRATE_MIGRATE_H
@@ -23,38 +27,82 @@
 enum via_outcome {
 	VIA_COMPLETED = 1, /* the guest runs at the destination */
 	VIA_ABORTED,       /* the guest runs on at the source; the destination has none */
-	VIA_PAUSED,        /* RUN was sent and not confirmed: the source keeps the guest, paused;
-			    * it must not be resumed unless the destination's is known not to run */
+	VIA_PAUSED, /* the session was lost once RUN had been sent, and was not resumed: each side
+			    * keeps what it has. The source's guest stays paused; it must not be
+			    * resumed unless the destination's is known not to run */
+	VIA_LOST,   /* postcopy: the destination that ran the guest is gone. Its memory was
+			    * never complete anywhere else */
 };
 
 enum via_phase {
 	VIA_PHASE_SETUP = 1,
 	VIA_PHASE_PRECOPY,    /* the guest runs while its RAM is sent */
 	VIA_PHASE_SWITCHOVER, /* the guest is stopped; last round, fence, seal, device state */
+	VIA_PHASE_POSTCOPY,   /* the guest runs at the destination, which lacks some pages */
+	VIA_PHASE_PAUSED,     /* as before, and the session is lost: recovery */
 	VIA_PHASE_DONE,
 };
 
 struct via_progress {
 	enum via_phase phase;
-	unsigned round;                /* from 1 */
-	uint64_t memory;               /* bytes of guest RAM */
-	uint64_t remaining;            /* bytes of it still dirty in this round */
-	uint64_t sent;                 /* bytes written so far */
-	uint64_t rate;                 /* bytes a second, over the last interval */
-	uint64_t dirty_rate;           /* bytes a second, over the last round; 0 in the first */
+	unsigned round;      /* from 1 */
+	uint64_t memory;     /* bytes of guest RAM */
+	uint64_t remaining;  /* bytes of it still dirty in this round; postcopy: lacking */
+	uint64_t sent;       /* bytes written so far */
+	uint64_t rate;       /* bytes a second, over the last interval */
+	uint64_t dirty_rate; /* bytes a second, over the last round; 0 in the first */
 	uint64_t expected_downtime_ns; /* were the guest stopped now; 0: not known yet */
+	uint64_t requests;             /* postcopy: pages that the destination asked for */
 	uint64_t elapsed_ns;
 };
+
+/*
+ * The session was lost after the guest had moved and before all of its pages had. Bring one that
+ * resumes it: via_migrate_connect() or via_migrate_accept() with config.resume = @lost, as often
+ * and after as long a wait as the caller likes; @why is the loss. Called in the migration thread.
+ * Meanwhile vCPUs of the destination that need a missing page stand still. @deadline_ns: VIA_NEVER;
+ * but how long to wait for the source at most when the destination could do without it: it is
+ * complete, or does not run yet.
+ *  0 with *session; any failure gives the migration up (with -ECONNREFUSED and -ESTALE, which say
+ *  that the destination is gone or another one, the source's outcome is VIA_LOST)
+ */
+typedef int via_recover_fn(void *arg, const struct via_resume *lost, const struct via_error *why,
+			   uint64_t deadline_ns, struct via_session **session,
+			   struct via_error *err);
 
 struct via_migrate_config {
 	uint64_t downtime_limit_ns; /* 0: 300 ms */
 	unsigned max_rounds;        /* then stop the guest whatever is left; 0: 30 */
 	uint64_t max_bandwidth;     /* bytes a second while the guest runs; 0: no limit */
 	size_t max_state_len;       /* destination: longest device state taken; 0: 1 GiB */
+
+	/* Source: when to switch to postcopy. All 0: only when via_session_start_postcopy() asks. */
+	unsigned postcopy_after;         /* after so many rounds; 0: not by their number */
+	unsigned postcopy_when_stuck;    /* after so many rounds in a row in which the guest wrote
+					  * faster than its memory was sent; 0: not for that */
+	uint64_t max_postcopy_bandwidth; /* bytes a second of what was not asked for; 0: no limit */
+
+	/* What to do about a session lost in postcopy. NULL: give up. */
+	via_recover_fn *recover;
+	void *recover_arg;
+
 	/* Called in the migration thread, at least every interval_ns (0: 100 ms). May be NULL. */
 	void (*progress)(void *arg, const struct via_progress *progress);
 	void *progress_arg;
 	uint64_t interval_ns;
+};
+
+/* Postcopy in numbers. At the source what it sent, at the destination what it saw. */
+struct via_postcopy_stats {
+	bool used;
+	uint64_t faults;            /* destination: messages of userfaultfd */
+	uint64_t requests;          /* pages asked for */
+	uint64_t request_pages;     /* pages that came as the answer to a request */
+	uint64_t bulk_pages;        /* pages that came without */
+	uint64_t duplicate_pages;   /* destination: came, and were there already */
+	unsigned recoveries;        /* sessions resumed */
+	struct via_hist request_ns; /* destination: request sent to answer here */
+	struct via_hist install_ns; /* destination: of a page that was asked for */
 };
 
 struct via_migrate_result {
@@ -67,6 +115,7 @@ struct via_migrate_result {
 	uint64_t pages_sent;     /* among them, pages with content */
 	uint64_t zero_pages;     /* pages announced as zero */
 	uint64_t dirty_fetch_ns; /* spent in dirty_fetch() */
+	struct via_postcopy_stats postcopy;
 	struct via_session_stats session;
 };
 
@@ -96,14 +145,19 @@ int via_migrate_accept_control(struct via_control *control, const struct via_ses
 /*
  * Source: migrate @guest. Blocks until the end. *result is set in every case, its outcome
  * says where the guest is. Returns 0 when completed, else the first cause, with its text:
- * the session's, or what a function of @guest returned.
+ * the session's, or what a function of @guest returned. *session may be another one
+ * afterwards, if it was lost and resumed: the caller closes that one, the others are closed.
  */
-int via_migrate_source(struct via_session *session, const struct via_source_guest *guest,
+int via_migrate_source(struct via_session **session, const struct via_source_guest *guest,
 		       const struct via_migrate_config *config, struct via_migrate_result *result,
 		       struct via_error *err);
 
-/* Destination: receive into @guest and run it. Blocks until it runs. As above. */
-int via_migrate_destination(struct via_session *session, const struct via_destination_guest *guest,
+/*
+ * Destination: receive into @guest and run it. Blocks until it runs and has all of its memory. As above.
+ * When postcopy is given up (VIA_PAUSED) @guest->abandon() has been called. Completed with *session
+ * NULL: the guest is complete, but the session was lost before the source could say that it knows.
+ */
+int via_migrate_destination(struct via_session **session, const struct via_destination_guest *guest,
 			    const struct via_migrate_config *config,
 			    struct via_migrate_result *result, struct via_error *err);
 
@@ -117,7 +171,7 @@ int via_migrate_send_report(struct via_session *session, const void *report, siz
 int via_migrate_get_report(struct via_session *session, uint64_t deadline_ns, void **report,
 			   size_t *len, struct via_error *err);
 
-/* "completed", "aborted", "paused". Static. */
+/* "completed", "aborted", "paused", "lost". Static. */
 const char *via_outcome_name(enum via_outcome outcome);
 
 #endif

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * source.c -- the source's engine: rounds of precopy while the guest runs, then the
- * switch-over: stop, last round, drain, seal, device state, RUN.
+ * switch-over: stop, last round, drain, seal, device state, RUN. Or the switch to postcopy
+ * (source_postcopy.c).
  *
  * Invariant: until RUN has been sent, any failure leaves the guest running here. From
  * then on it never runs here again, unless the destination says in so many words that it did
  * not start it.
  */
-#include "migrate/migrate.h"
+#include "migrate/source_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "core/clock.h"
-#include "migrate/dirty_work.h"
 #include "migrate/engine_messages.h"
 
 #define DOWNTIME_LIMIT_NS (300 * VIA_NS_PER_MS)
@@ -25,19 +25,8 @@
 /* The destination may take so long to load its device state and start. */
 #define RUN_NS (30 * VIA_NS_PER_S)
 
-struct source {
-	struct via_session *session;
-	const struct via_source_guest *guest;
-	struct via_migrate_config config;
-	struct via_migrate_result *result;
-	struct dirty_work *dirty;
-	struct via_progress progress;
-	uint64_t start_ns;
-	uint64_t bandwidth; /* bytes a second, as measured by the last round that sent any */
-	uint64_t ticked_ns, ticked_sent;
-	uint64_t status_ns;
-	bool logging, paused, run_sent;
-};
+/* Larger pages would keep a vCPU waiting for too long, and need too much staging. */
+#define POSTCOPY_PAGE_MAX (16u << 20)
 
 /* -- telling how far it is --------------------------------------------------- */
 
@@ -64,14 +53,14 @@ static int send_status(struct source *src, struct via_error *err)
 }
 
 /* Once an interval: the caller's progress line; once a second: the destination's. */
-static int tick(struct source *src, struct via_error *err)
+int source_tick(struct source *src, struct via_error *err)
 {
 	struct via_progress *p = &src->progress;
 	struct via_session_stats stats;
 	uint64_t now = via_now_ns();
 
 	via_session_stats(src->session, &stats);
-	p->sent = stats.bytes;
+	p->sent = src->sent_before + stats.bytes;
 	p->remaining = dirty_work_remaining(src->dirty);
 	p->rate = per_second(p->sent - src->ticked_sent, now - src->ticked_ns);
 	p->elapsed_ns = now - src->start_ns;
@@ -82,9 +71,15 @@ static int tick(struct source *src, struct via_error *err)
 	return now - src->status_ns >= STATUS_NS ? send_status(src, err) : 0;
 }
 
+/* Asked for while it runs, and possible. */
+static bool postcopy_wanted(const struct source *src)
+{
+	return src->can_postcopy && via_session_postcopy_wanted(src->session);
+}
+
 /* -- precopy -------------------------------------------------------------------- */
 
-static int fetch_dirty(struct source *src, struct via_error *err)
+int source_fetch_dirty(struct source *src, struct via_error *err)
 {
 	uint64_t start = via_now_ns();
 	int rc = 0;
@@ -96,7 +91,7 @@ static int fetch_dirty(struct source *src, struct via_error *err)
 	return rc;
 }
 
-/* Send what is dirty and drain. */
+/* Send what is dirty and drain; less, when postcopy is wanted meanwhile. */
 static int one_round(struct source *src, struct via_error *err)
 {
 	struct dirty_work_counts before, after;
@@ -111,10 +106,13 @@ static int one_round(struct source *src, struct via_error *err)
 		rc = via_round_drain(src->session, via_deadline_in(src->config.interval_ns), err);
 		if (rc != -EAGAIN)
 			break;
-		rc = tick(src, err);
+		if (!src->paused && postcopy_wanted(src))
+			dirty_work_cut(src->dirty);
+		rc = source_tick(src, err);
 	}
 	if (rc)
 		return rc;
+	dirty_work_restore(src->dirty);
 	dirty_work_counts(src->dirty, &after);
 	if (after.bytes > before.bytes)
 		src->bandwidth = per_second(after.bytes - before.bytes, via_now_ns() - start);
@@ -138,6 +136,22 @@ static bool time_to_switch(struct source *src, uint64_t round_ns)
 	return p->expected_downtime_ns <= src->config.downtime_limit_ns;
 }
 
+/* Does the guest write faster than its memory is sent? */
+static bool is_stuck(const struct source *src)
+{
+	return src->bandwidth && src->progress.dirty_rate >= src->bandwidth;
+}
+
+static bool postcopy_due(struct source *src)
+{
+	const struct via_migrate_config *c = &src->config;
+
+	src->stuck_rounds = is_stuck(src) ? src->stuck_rounds + 1 : 0;
+	return postcopy_wanted(src) ||
+	       (c->postcopy_after && src->result->rounds >= c->postcopy_after) ||
+	       (c->postcopy_when_stuck && src->stuck_rounds >= c->postcopy_when_stuck);
+}
+
 static int precopy(struct source *src, struct via_error *err)
 {
 	int rc;
@@ -155,11 +169,13 @@ static int precopy(struct source *src, struct via_error *err)
 
 		rc = one_round(src, err);
 		if (!rc)
-			rc = fetch_dirty(src, err);
+			rc = source_fetch_dirty(src, err);
 		if (rc)
 			return rc;
 		enough = time_to_switch(src, via_now_ns() - start);
-		rc = tick(src, err);
+		src->postcopy = postcopy_due(src);
+		enough = enough || src->postcopy;
+		rc = source_tick(src, err);
 		if (rc || enough)
 			return rc;
 	}
@@ -167,7 +183,7 @@ static int precopy(struct source *src, struct via_error *err)
 
 /* -- switch-over --------------------------------------------------------------------- */
 
-static int send_state(struct source *src, struct via_error *err)
+int source_send_state(struct source *src, struct via_error *err)
 {
 	void *state = NULL;
 	size_t len = 0;
@@ -193,8 +209,10 @@ static int confirm_run(struct source *src, struct via_error *err)
 				(double)RUN_NS / 1e9);
 	if (rc)
 		return rc;
-	if (m.type == ENGINE_RUNNING && !m.more && m.len == 0)
+	if (m.type == ENGINE_RUNNING && !m.more && m.len == 0) {
+		src->runs_there = true;
 		return 0;
+	}
 	if (m.type != ENGINE_RUN_REFUSED || m.more || via_error_decode(m.payload, m.len, &theirs))
 		return via_fail(err, -EPROTO,
 				"start the guest at the destination\nan answer of type %u\n"
@@ -205,7 +223,7 @@ static int confirm_run(struct source *src, struct via_error *err)
 			theirs.remedy);
 }
 
-static int send_run(struct source *src, struct via_error *err)
+int source_send_run(struct source *src, struct via_error *err)
 {
 	struct via_session_stats stats;
 	uint8_t buf[16];
@@ -213,9 +231,9 @@ static int send_run(struct source *src, struct via_error *err)
 	int rc;
 
 	via_session_stats(src->session, &stats);
-	n = via_epoch_encode(stats.epochs, buf, sizeof(buf));
-	src->run_sent = true; /* from the attempt on: it may arrive whatever this call returns */
+	n = via_epoch_encode(src->result->session.epochs + stats.epochs, buf, sizeof(buf));
 	rc = via_main_send(src->session, ENGINE_RUN, buf, (size_t)n, err);
+	src->run_sent = !rc; /* a message that does not need fragments is taken, or refused whole */
 	return rc ? rc : confirm_run(src, err);
 }
 
@@ -229,15 +247,15 @@ static int switch_over(struct source *src, struct via_error *err)
 	src->paused = true;
 	src->progress.phase = VIA_PHASE_SWITCHOVER;
 	via_session_set_bandwidth(src->session, 0);
-	rc = fetch_dirty(src, err);
+	rc = source_fetch_dirty(src, err);
 	if (!rc)
 		rc = one_round(src, err);
 	if (!rc)
 		rc = via_session_seal(src->session, err);
 	if (!rc)
-		rc = send_state(src, err);
+		rc = source_send_state(src, err);
 	if (!rc)
-		rc = send_run(src, err);
+		rc = source_send_run(src, err);
 	if (!rc)
 		src->result->downtime_ns = via_now_ns() - stopped;
 	return rc;
@@ -281,15 +299,32 @@ static int begin(struct source *src, struct via_error *err)
 	return rc ? rc : send_status(src, err);
 }
 
+void source_add_stats(struct source *src)
+{
+	struct via_session_stats now, *sum = &src->result->session;
+
+	via_session_stats(src->session, &now);
+	now.writes += sum->writes;
+	now.bytes += sum->bytes;
+	now.epochs += sum->epochs;
+	via_hist_merge(&now.drain_ns, &sum->drain_ns);
+	*sum = now;
+}
+
 /* The guest goes where the outcome says; the result is what has been counted. */
 static void end(struct source *src, int rc)
 {
 	struct via_migrate_result *r = src->result;
 	struct dirty_work_counts counts = {0};
 
+	if (src->session)
+		via_session_stop_workers(src->session); /* they work on the dirty bitmap */
 	if (src->logging)
 		src->guest->dirty_stop(src->guest->arg);
-	r->outcome = !rc ? VIA_COMPLETED : src->run_sent ? VIA_PAUSED : VIA_ABORTED;
+	r->outcome = !rc             ? VIA_COMPLETED
+		     : src->lost     ? VIA_LOST
+		     : src->run_sent ? VIA_PAUSED
+				     : VIA_ABORTED;
 	if (src->paused && r->outcome == VIA_ABORTED)
 		src->guest->resume(src->guest->arg);
 	if (src->dirty)
@@ -297,7 +332,8 @@ static void end(struct source *src, int rc)
 	r->total_ns = via_now_ns() - src->start_ns;
 	r->pages_sent = counts.pages;
 	r->zero_pages = counts.zero_pages;
-	via_session_stats(src->session, &r->session);
+	if (src->session)
+		source_add_stats(src);
 	r->bytes_sent = r->session.bytes;
 	src->progress.phase = VIA_PHASE_DONE;
 	src->progress.remaining = 0;
@@ -308,11 +344,44 @@ static void end(struct source *src, int rc)
 	dirty_work_free(src->dirty);
 }
 
-int via_migrate_source(struct via_session *session, const struct via_source_guest *guest,
+/* Can the session and the guest do it? @err: why not. */
+static int check_postcopy(struct source *src, struct via_error *err)
+{
+	const struct via_migrate_config *c = &src->config;
+	struct via_session_stats stats;
+	uint32_t page_size = 0;
+
+	via_session_stats(src->session, &stats);
+	for (unsigned i = 0; i < src->guest->nregions; i++)
+		if (src->guest->region[i].page_size > page_size)
+			page_size = src->guest->region[i].page_size;
+	src->can_postcopy = stats.preempt && page_size <= POSTCOPY_PAGE_MAX;
+	if (src->can_postcopy || !(c->postcopy_after || c->postcopy_when_stuck))
+		return 0;
+	return via_fail(err, -EINVAL,
+			"migrate by postcopy\n%u preempt channels, pages of up to %u bytes\n"
+			"it needs a preempt channel and pages of at most %u bytes",
+			stats.preempt, page_size, POSTCOPY_PAGE_MAX);
+}
+
+/*
+ * The destination learns why. It need not wait for a source that is not coming back: where RUN was not
+ * sent, that is an abort to it, whatever the cause was.
+ */
+static void tell_destination(struct source *src, const struct via_error *why)
+{
+	struct via_error theirs = *why;
+
+	if (!src->run_sent)
+		theirs.code = -ECANCELED;
+	via_session_abort(src->session, &theirs);
+}
+
+int via_migrate_source(struct via_session **session, const struct via_source_guest *guest,
 		       const struct via_migrate_config *config, struct via_migrate_result *result,
 		       struct via_error *err)
 {
-	struct source src = {.session = session,
+	struct source src = {.session = *session,
 			     .guest = guest,
 			     .config = *config,
 			     .result = result,
@@ -326,18 +395,22 @@ int via_migrate_source(struct via_session *session, const struct via_source_gues
 	src.progress.phase = VIA_PHASE_SETUP;
 	for (unsigned i = 0; i < guest->nregions; i++)
 		src.progress.memory += guest->region[i].len;
-	rc = begin(&src, &first);
+	rc = check_postcopy(&src, &first);
+	if (!rc)
+		rc = begin(&src, &first);
 	result->setup_ns = via_now_ns() - src.start_ns;
 	if (!rc)
 		rc = precopy(&src, &first);
 	if (!rc)
-		rc = switch_over(&src, &first);
+		rc = src.postcopy ? source_postcopy(&src, &first) : switch_over(&src, &first);
 	if (rc) {
 		via_fail(&first, rc, "migration\n%s\nsee the messages of both sides",
 			 via_err_text(rc));
-		via_session_abort(session, &first); /* the destination learns why */
+		if (src.session)
+			tell_destination(&src, &first);
 	}
 	end(&src, rc);
+	*session = src.session;
 	return rc ? via_error_pass(err, &first) : 0;
 }
 
@@ -388,6 +461,8 @@ const char *via_outcome_name(enum via_outcome outcome)
 		return "aborted";
 	case VIA_PAUSED:
 		return "paused";
+	case VIA_LOST:
+		return "lost";
 	}
 	return "?";
 }

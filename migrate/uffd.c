@@ -47,7 +47,7 @@ static int open_by_device(int flags, struct via_error *err)
 		cause = errno;
 	}
 	return via_fail(err, -EPERM,
-			"userfaultfd (for the log of dirty pages) is not permitted\n"
+			"userfaultfd (for dirty pages, for postcopy) is not permitted\n"
 			"vm.unprivileged_userfaultfd is %c; /dev/userfaultfd: %s\n"
 			"run with CAP_SYS_PTRACE, or give this user read and write access to "
 			"/dev/userfaultfd, or: sysctl -w vm.unprivileged_userfaultfd=1",
@@ -64,13 +64,12 @@ int uffd_open(bool user_only, int *fd, struct via_error *err)
 	else if (got < 0 && (errno == ENOSYS || errno == EINVAL))
 		/* EINVAL: before 5.11 there was no UFFD_USER_MODE_ONLY. */
 		got = via_fail(err, -EOPNOTSUPP,
-			       "this kernel has no userfaultfd (for the log of dirty pages)\n"
+			       "this kernel has no userfaultfd\n"
 			       "userfaultfd: %s\n"
 			       "use Linux 5.7 or later with CONFIG_USERFAULTFD",
 			       strerror(errno));
 	else if (got < 0)
-		got = via_fail(err, via_err_from_errno(errno),
-			       "userfaultfd (for the log of dirty pages) failed\n%s",
+		got = via_fail(err, via_err_from_errno(errno), "userfaultfd failed\n%s",
 			       strerror(errno));
 	if (got < 0)
 		return got;
@@ -122,6 +121,58 @@ void uffd_unregister(int fd, void *addr, uint64_t len)
 
 	/* Fails only when the memory is gone, and its protection with it. */
 	(void)ioctl(fd, UFFDIO_UNREGISTER, &range);
+}
+
+int uffd_register_missing(int fd, const char *name, void *addr, uint64_t len, bool *zeropage,
+			  struct via_error *err)
+{
+	struct uffdio_register reg = {
+		.range = {.start = (uintptr_t)addr, .len = len},
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	if (ioctl(fd, UFFDIO_REGISTER, &reg)) {
+		if (errno == EBUSY)
+			return via_fail(err, -EINVAL,
+					"region %s cannot be watched for missing pages\n"
+					"another userfaultfd has its memory already\n"
+					"end the other use of it (a dirty tracker, say) first",
+					name);
+		return via_fail(err, errno == EINVAL ? -EOPNOTSUPP : via_err_from_errno(errno),
+				"region %s cannot be watched for missing pages\n"
+				"UFFDIO_REGISTER: %s\n"
+				"use anonymous, shared (memfd) or hugetlbfs memory; or do without "
+				"postcopy",
+				name, strerror(errno));
+	}
+	*zeropage = reg.ioctls & UINT64_C(1) << _UFFDIO_ZEROPAGE;
+	return 0;
+}
+
+int64_t uffd_install(int fd, void *addr, const void *src, uint64_t len)
+{
+	struct uffdio_copy copy = {
+		.dst = (uintptr_t)addr, .src = (uintptr_t)src, .len = len, .mode = 0};
+	struct uffdio_zeropage zero = {.range = {.start = (uintptr_t)addr, .len = len}};
+	int64_t done;
+	int rc;
+
+	rc = src ? ioctl(fd, UFFDIO_COPY, &copy) : ioctl(fd, UFFDIO_ZEROPAGE, &zero);
+	if (!rc)
+		return (int64_t)len;
+	done = src ? copy.copy : zero.zeropage;
+	if (done > 0)
+		return done;
+	if (errno == EEXIST)
+		return 0;
+	return errno == EAGAIN ? -EAGAIN : via_err_from_errno(errno);
+}
+
+void uffd_wake(int fd, void *addr, uint64_t len)
+{
+	struct uffdio_range range = {.start = (uintptr_t)addr, .len = len};
+
+	(void)ioctl(fd, UFFDIO_WAKE, &range);
 }
 
 int uffd_protect(int fd, void *addr, uint64_t len, bool on)

@@ -92,6 +92,24 @@ int uffd_register_wp(int fd, const char *name, void *addr, uint64_t len, struct 
 void uffd_unregister(int fd, void *addr, uint64_t len);
 
 /*
+ * Register the memory for faults on absent pages. *@zeropage: UFFDIO_ZEROPAGE works on it, which it does
+ * not on huge pages. Errors as above.
+ */
+int uffd_register_missing(int fd, const char *name, void *addr, uint64_t len, bool *zeropage,
+			  struct via_error *err);
+
+/*
+ * Install the @len bytes at @src (NULL: zeros) where nothing is at @addr, and wake who waits there.
+ * Returns how many bytes from the start on were installed, which may be fewer than @len: go on behind
+ * them. 0: the first page is there already. -EAGAIN: try again; else a negated code, errno holds
+ * the kernel's.
+ */
+int64_t uffd_install(int fd, void *addr, const void *src, uint64_t len);
+
+/* Let go who waits for a page in this range that is there. */
+void uffd_wake(int fd, void *addr, uint64_t len);
+
+/*
  * Write-protect @len bytes, or (@on false) unprotect them and wake their writers. Negated code;
  * errno holds the kernel's.
  */

@@ -25,8 +25,10 @@
 /* clang-format off */
 static const enum option_id options[] = {
 	OPTION_FABRIC, OPTION_MEMORY, OPTION_VCPUS, OPTION_DIRTY_RATE, OPTION_MULTIFD,
-	OPTION_DOWNTIME_LIMIT, OPTION_MAX_BANDWIDTH, OPTION_MAX_ROUNDS, OPTION_DEAD_AFTER,
-	OPTION_SEED, OPTION_VERBOSE, OPTION_JSON, 0};
+	OPTION_PREEMPT, OPTION_DOWNTIME_LIMIT, OPTION_MAX_BANDWIDTH, OPTION_MAX_ROUNDS,
+	OPTION_POSTCOPY, OPTION_POSTCOPY_AFTER, OPTION_POSTCOPY_WHEN_STUCK,
+	OPTION_MAX_POSTCOPY_BANDWIDTH, OPTION_PULL_LINK, OPTION_DEAD_AFTER, OPTION_SEED,
+	OPTION_VERBOSE, OPTION_JSON, 0};
 /* clang-format on */
 
 /* The second process. Never returns. */
@@ -41,6 +43,7 @@ static void be_destination(const struct settings *settings, int listen_fd, pid_t
 	signal(SIGINT, SIG_IGN); /* the source takes it and tells us */
 	mine.quiet = true;
 	mine.once = true;
+	mine.pull_link = 0; /* the source does */
 	run_destination(&mine, listen_fd, &result);
 	if (mine.verbose && result.error.code)
 		report_error(&result.error);
@@ -82,6 +85,8 @@ static int run_both(const struct settings *settings, int listen_fd, const char *
 	mine.peer = strdup(address);
 	run_source(&mine, &result);
 	free(mine.peer);
+	if (result.migrate.outcome == VIA_PAUSED)
+		kill(pid, SIGTERM); /* it waits for us to come back */
 	other_ok = reap(pid);
 	if (run_succeeded(&result) && !other_ok)
 		via_fail(&result.error, -EIO,
@@ -98,6 +103,7 @@ static int run(const struct settings *settings)
 	char address[64], fabric[] = "ofi:tcp";
 	int listen_fd;
 
+	mine.retry = true;
 	if (!mine.fabric)
 		mine.fabric = fabric;
 	if (via_control_listen("127.0.0.1:0", &listen_fd, &err) ||

@@ -9,8 +9,8 @@
 
 /* clang-format off */
 static const enum option_id options[] = {
-	OPTION_LISTEN, OPTION_PSK, OPTION_INSECURE, OPTION_FABRIC, OPTION_DEAD_AFTER, OPTION_VERBOSE,
-	OPTION_JSON, 0};
+	OPTION_LISTEN, OPTION_PSK, OPTION_INSECURE, OPTION_FABRIC, OPTION_DEAD_AFTER,
+	OPTION_RECOVER_WITHIN, OPTION_VERBOSE, OPTION_JSON, 0};
 /* clang-format on */
 
 static int run(const struct settings *settings)

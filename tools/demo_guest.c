@@ -248,6 +248,11 @@ static int prepare(void *arg, unsigned nregions, struct via_guest_region *region
 	ret = make_ram(g, region->len, err);
 	if (ret)
 		return ret;
+	if (via_bitmap_init(&g->touched, g->npages))
+		return via_fail(err, -ENOMEM,
+				"no memory for the bitmap of a demo guest\n%llu pages\n"
+				"free some memory on this host",
+				(unsigned long long)g->npages);
 	/* Faults would be taken by the channels, page by page. Before Linux 5.14 they are. */
 	(void)madvise(g->region.addr, g->region.len, MADV_POPULATE_WRITE);
 	region->addr = g->region.addr;
@@ -266,6 +271,11 @@ static int run(void *arg, struct via_error *err)
 	if (!g->loaded)
 		return via_fail(err, -EINVAL, "the demo guest has no device state to run from");
 	return demo_vcpus_start(g, err);
+}
+
+static void abandon(void *arg)
+{
+	demo_vcpus_abandon(arg);
 }
 
 int demo_guest_new_empty(struct demo_guest **guest, struct via_error *err)
@@ -293,7 +303,7 @@ int demo_guest_new_empty(struct demo_guest **guest, struct via_error *err)
 		.save = save,
 	};
 	g->destination = (struct via_destination_guest){
-		.arg = g, .prepare = prepare, .load = load, .run = run};
+		.arg = g, .prepare = prepare, .load = load, .run = run, .abandon = abandon};
 	*guest = g;
 	return 0;
 }
@@ -329,6 +339,7 @@ void demo_guest_free(struct demo_guest *g)
 	if (g->region.addr)
 		munmap(g->region.addr, g->region.len);
 	via_bitmap_fini(&g->wrong);
+	via_bitmap_fini(&g->touched);
 	free(g->version);
 	pthread_cond_destroy(&g->ordered);
 	pthread_cond_destroy(&g->parked);

@@ -24,6 +24,7 @@
 #include <stdint.h>
 
 #include "core/error.h"
+#include "core/hist.h"
 #include "migrate/guest.h"
 
 struct demo_guest;
@@ -76,6 +77,8 @@ void demo_guest_stop(struct demo_guest *guest);
  *           -ENOMEM when the host has less than that available
  *  load     -EPROTO for a state that is cut short, changed, or of a guest of another size
  *  run      -EINVAL before load(); -ENOMEM
+ *  abandon  the vCPUs end; one that waits for a page leaves it as it is once it is let go.
+ *           demo_guest_stop() joins them
  */
 const struct via_source_guest *demo_guest_source(struct demo_guest *guest);
 const struct via_destination_guest *demo_guest_destination(struct demo_guest *guest);
@@ -90,6 +93,13 @@ void demo_guest_verify(struct demo_guest *guest, struct demo_verify *result);
 /* Bytes that the vCPUs have rewritten since the start, and pages that a vCPU found wrong. */
 uint64_t demo_guest_bytes_written(const struct demo_guest *guest);
 uint64_t demo_guest_vcpu_errors(const struct demo_guest *guest);
+
+/*
+ * How long vCPUs stood still for pages that userfaultfd held back, nanoseconds: from
+ * the load that trapped to its completion. At a destination, for each page at the first time that a
+ * vCPU looks at it; elsewhere empty. While no vCPU runs.
+ */
+void demo_guest_fault_hist(const struct demo_guest *guest, struct via_hist *out);
 
 /* CPU time that the vCPU threads have used, nanoseconds: what is the guest's, not the migration's. */
 uint64_t demo_guest_cpu_ns(const struct demo_guest *guest);

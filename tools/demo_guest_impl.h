@@ -11,6 +11,7 @@
 #include <stdbool.h>
 
 #include "core/bitmap.h"
+#include "core/hist.h"
 #include "migrate/dirty_tracker.h"
 #include "tools/demo_guest.h"
 #include "tools/demo_page.h"
@@ -21,9 +22,10 @@ struct demo_vcpu {
 	pthread_t thread;
 	struct demo_guest *guest;
 	unsigned index;
-	uint64_t random;        /* state of its generator */
-	_Atomic uint64_t bytes; /* rewritten; by this vCPU alone */
-	uint64_t cpu_ns;        /* used by its threads that have ended */
+	uint64_t random;          /* state of its generator */
+	_Atomic uint64_t bytes;   /* rewritten; by this vCPU alone */
+	uint64_t cpu_ns;          /* used by its threads that have ended */
+	struct via_hist fault_ns; /* how long it stood still for each page that was missing */
 };
 
 enum demo_order { DEMO_STOP = 0, DEMO_RUN, DEMO_PAUSE };
@@ -35,6 +37,7 @@ struct demo_guest {
 	uint32_t *version;       /* of each page; changed by the vCPU that owns it */
 	struct via_bitmap wrong; /* pages that a vCPU found wrong ... */
 	_Atomic uint64_t found[DEMO_PAGE_STATES]; /* ... and how many of each kind */
+	struct via_bitmap touched; /* destination: pages that a vCPU has looked at; else empty */
 	bool loaded;
 
 	struct via_dirty_tracker *tracker; /* while logging */
@@ -59,6 +62,8 @@ void demo_vcpus_stop(struct demo_guest *g);
 /* -ETIMEDOUT, and they run on, when one is stuck in a page for ten seconds. */
 int demo_vcpus_pause(struct demo_guest *g, struct via_error *err);
 void demo_vcpus_resume(struct demo_guest *g);
+/* No vCPU begins another page, nor goes on with one that it waits for. Does not wait for them. */
+void demo_vcpus_abandon(struct demo_guest *g);
 
 /* As in struct via_source_guest and via_destination_guest. */
 int demo_state_save(struct demo_guest *g, void **state, size_t *len, struct via_error *err);

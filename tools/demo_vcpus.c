@@ -6,12 +6,17 @@
  * A vCPU must never write after pause() or stop() returned, and never leave a
  * page half-written then. It sleeps on a condition, so that either reaches it at once.
  *
+ * At the destination of postcopy a page may be missing: whoever looks at it sleeps in the
+ * kernel until it is there, for ever if it never comes. So the first look at each page is a load of
+ * its own, behind which the vCPU asks again whether it may go on.
+ *
  * Invariant: vCPU k alone touches the pages p with p % vcpus == k, and version[p]. To
  * whoever has seen it parked or joined it, all it wrote is visible (the lock; the join).
  */
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "core/clock.h"
@@ -113,12 +118,40 @@ static uint64_t pick_page(struct demo_vcpu *v, uint64_t nown)
 	return v->index + (r >> 2) % among * v->guest->config.vcpus;
 }
 
+/*
+ * The first look at a page. Did it fault and sleep for it? Then userfaultfd held it back. (Such a
+ * fault need not count as a major one: where it was taken under the lock of the VMA alone, as
+ * since Linux 6.4, the kernel begins it anew once the page is there.)
+ */
+static void touch(struct demo_vcpu *v, uint64_t page, const void *addr)
+{
+	struct rusage before, after;
+	uint64_t start, end;
+
+	via_bitmap_set(&v->guest->touched, page, 1);
+	getrusage(RUSAGE_THREAD, &before);
+	start = via_now_ns();
+	(void)*(const volatile char *)addr;
+	end = via_now_ns();
+	getrusage(RUSAGE_THREAD, &after);
+	if (after.ru_minflt + after.ru_majflt != before.ru_minflt + before.ru_majflt &&
+	    after.ru_nvcsw != before.ru_nvcsw)
+		via_hist_add(&v->fault_ns, end - start);
+}
+
 static void rewrite(struct demo_vcpu *v, uint64_t page)
 {
 	struct demo_guest *g = v->guest;
 	void *addr = (char *)g->region.addr + page * DEMO_PAGE_SIZE;
-	enum demo_page_state state = demo_page_check(addr, g->config.seed, page, g->version[page]);
+	enum demo_page_state state;
 
+	if (g->touched.nbits && !via_bitmap_test(&g->touched, page)) {
+		touch(v, page, addr);
+		/* What is here now need not be the guest's page: see abandon(). */
+		if (atomic_load(&g->order) == DEMO_STOP)
+			return;
+	}
+	state = demo_page_check(addr, g->config.seed, page, g->version[page]);
 	if (state != DEMO_PAGE_RIGHT && !via_bitmap_test(&g->wrong, page)) {
 		via_bitmap_set(&g->wrong, page, 1);
 		atomic_fetch_add(&g->found[state], 1);
@@ -237,6 +270,18 @@ void demo_vcpus_resume(struct demo_guest *g)
 {
 	if (g->nrunning)
 		give_order(g, DEMO_RUN);
+}
+
+void demo_vcpus_abandon(struct demo_guest *g)
+{
+	give_order(g, DEMO_STOP);
+}
+
+void demo_guest_fault_hist(const struct demo_guest *g, struct via_hist *out)
+{
+	via_hist_init(out);
+	for (unsigned i = 0; i < DEMO_VCPUS_MAX; i++)
+		via_hist_merge(out, &g->vcpu[i].fault_ns);
 }
 
 uint64_t demo_guest_cpu_ns(const struct demo_guest *g)

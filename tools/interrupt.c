@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * interrupt.c -- SIGINT and SIGTERM, taken by a thread that waits for them: it may lock
- * and post as any other, which a signal handler may not.
+ * interrupt.c -- SIGINT, SIGTERM, SIGUSR1 and SIGUSR2, taken by a thread that waits for them:
+ * it may lock and post as any other, which a signal handler may not.
+ *
+ * A wish that came before there was a session is kept for it: none is lost.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -14,13 +16,23 @@
 
 static struct {
 	pthread_t thread;
-	pthread_mutex_t lock;
-	struct via_session *session; /* under the lock */
-	int fd;
+	pthread_mutex_t lock; /* of the three below */
+	struct via_session *session;
+	bool canceled, postcopy; /* what has been asked for */
+	int cancel_fd, resume_fd;
 	bool running;
 	_Atomic bool stopping;
 	sigset_t signals, before;
-} watch = {.lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1};
+} watch = {.lock = PTHREAD_MUTEX_INITIALIZER, .cancel_fd = -1, .resume_fd = -1};
+
+/* Under the lock. */
+static void tell_session(void)
+{
+	if (watch.session && watch.canceled)
+		via_session_abort(watch.session, NULL);
+	if (watch.session && watch.postcopy)
+		via_session_start_postcopy(watch.session);
+}
 
 static void *watch_main(void *arg)
 {
@@ -28,17 +40,25 @@ static void *watch_main(void *arg)
 
 	(void)arg;
 	while (!sigwait(&watch.signals, &number) && !atomic_load(&watch.stopping)) {
-		eventfd_write(watch.fd, 1);
+		if (number == SIGUSR2) {
+			eventfd_write(watch.resume_fd, 1);
+			continue;
+		}
 		pthread_mutex_lock(&watch.lock);
-		if (watch.session)
-			via_session_abort(watch.session, NULL);
+		if (number == SIGUSR1)
+			watch.postcopy = true;
+		else
+			watch.canceled = true;
+		tell_session();
 		pthread_mutex_unlock(&watch.lock);
+		if (number != SIGUSR1)
+			eventfd_write(watch.cancel_fd, 1);
 	}
 	return NULL;
 }
 
 /* A SIGINT that is ignored stays so: sigwait() would take it all the same. */
-static void choose_signals(void)
+static void choose_signals(bool source)
 {
 	struct sigaction on_int;
 
@@ -46,17 +66,23 @@ static void choose_signals(void)
 	sigaddset(&watch.signals, SIGTERM);
 	if (sigaction(SIGINT, NULL, &on_int) || on_int.sa_handler != SIG_IGN)
 		sigaddset(&watch.signals, SIGINT);
+	if (source) {
+		sigaddset(&watch.signals, SIGUSR1);
+		sigaddset(&watch.signals, SIGUSR2);
+	}
 }
 
-int interrupt_start(int *cancel_fd, struct via_error *err)
+int interrupt_start(int *cancel_fd, int *resume_fd, struct via_error *err)
 {
 	int rc;
 
-	watch.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (watch.fd < 0)
+	watch.canceled = watch.postcopy = false;
+	watch.cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	watch.resume_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (watch.cancel_fd < 0 || watch.resume_fd < 0)
 		return via_fail(err, via_err_from_errno(errno),
 				"watch for signals\n%s\nraise ulimit -n", strerror(errno));
-	choose_signals();
+	choose_signals(resume_fd);
 	pthread_sigmask(SIG_BLOCK, &watch.signals, &watch.before);
 	atomic_store(&watch.stopping, false);
 	rc = pthread_create(&watch.thread, NULL, watch_main, NULL);
@@ -64,7 +90,9 @@ int interrupt_start(int *cancel_fd, struct via_error *err)
 		return via_fail(err, via_err_from_errno(rc),
 				"watch for signals\n%s\nraise ulimit -u", strerror(rc));
 	watch.running = true;
-	*cancel_fd = watch.fd;
+	*cancel_fd = watch.cancel_fd;
+	if (resume_fd)
+		*resume_fd = watch.resume_fd;
 	return 0;
 }
 
@@ -72,7 +100,25 @@ void interrupt_watch(struct via_session *session)
 {
 	pthread_mutex_lock(&watch.lock);
 	watch.session = session;
+	tell_session();
 	pthread_mutex_unlock(&watch.lock);
+}
+
+bool interrupt_is_canceled(void)
+{
+	bool canceled;
+
+	pthread_mutex_lock(&watch.lock);
+	canceled = watch.canceled;
+	pthread_mutex_unlock(&watch.lock);
+	return canceled;
+}
+
+static void close_event(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
 }
 
 void interrupt_stop(void)
@@ -84,7 +130,6 @@ void interrupt_stop(void)
 		pthread_sigmask(SIG_SETMASK, &watch.before, NULL);
 		watch.running = false;
 	}
-	if (watch.fd >= 0)
-		close(watch.fd);
-	watch.fd = -1;
+	close_event(&watch.cancel_fd);
+	close_event(&watch.resume_fd);
 }

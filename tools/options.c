@@ -13,7 +13,10 @@
 #include "fabrics/spec.h"
 #include "transport/messages.h"
 
-#define FIRST_ID 256 /* what getopt_long() returns for an option: above every short one */
+#define FIRST_ID   256 /* what getopt_long() returns for an option: above every short one */
+#define ROUNDS_MAX 1000000
+
+#define HELP_COLUMN 22 /* of what stands left; a longer option has a line of its own */
 
 typedef int take_fn(struct settings *s, const char *value, struct via_error *err);
 
@@ -102,9 +105,32 @@ static int take_multifd(struct settings *s, const char *v, struct via_error *err
 	return take_number(v, 1, VIA_MULTIFD_MAX, &s->multifd, err);
 }
 
+static int take_preempt(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_number(v, 1, VIA_PREEMPT_MAX, &s->preempt, err);
+}
+
 static int take_max_rounds(struct settings *s, const char *v, struct via_error *err)
 {
-	return take_number(v, 1, 1000000, &s->max_rounds, err);
+	return take_number(v, 1, ROUNDS_MAX, &s->max_rounds, err);
+}
+
+static int take_postcopy(struct settings *s, const char *v, struct via_error *err)
+{
+	(void)v;
+	(void)err;
+	s->postcopy_after = 1;
+	return 0;
+}
+
+static int take_postcopy_after(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_number(v, 1, ROUNDS_MAX, &s->postcopy_after, err);
+}
+
+static int take_postcopy_when_stuck(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_number(v, 1, ROUNDS_MAX, &s->postcopy_when_stuck, err);
 }
 
 static int take_positive_duration(const char *v, uint64_t *ns, struct via_error *err)
@@ -121,18 +147,52 @@ static int take_downtime(struct settings *s, const char *v, struct via_error *er
 	return take_positive_duration(v, &s->downtime_ns, err);
 }
 
+/* 0 and "unlimited" are the same here. */
+static int take_limit(const char *v, uint64_t *bytes_per_s, struct via_error *err)
+{
+	int rc = parse_rate(v, bytes_per_s, err);
+
+	if (!rc && *bytes_per_s == UINT64_MAX)
+		*bytes_per_s = 0;
+	return rc;
+}
+
 static int take_bandwidth(struct settings *s, const char *v, struct via_error *err)
 {
-	int rc = parse_rate(v, &s->max_bandwidth, err);
+	return take_limit(v, &s->max_bandwidth, err);
+}
 
-	if (!rc && s->max_bandwidth == UINT64_MAX)
-		s->max_bandwidth = 0;
-	return rc;
+static int take_postcopy_bandwidth(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_limit(v, &s->max_postcopy_bandwidth, err);
 }
 
 static int take_dead_after(struct settings *s, const char *v, struct via_error *err)
 {
 	return take_positive_duration(v, &s->dead_after_ns, err);
+}
+
+static int take_retry(struct settings *s, const char *v, struct via_error *err)
+{
+	(void)v;
+	(void)err;
+	s->retry = true;
+	return 0;
+}
+
+static int take_resume(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_number(v, 1, INT32_MAX, &s->resume_pid, err);
+}
+
+static int take_recover_within(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_positive_duration(v, &s->recover_within_ns, err);
+}
+
+static int take_pull_link(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_number(v, 0, 1000, &s->pull_link, err);
 }
 
 static int take_seed(struct settings *s, const char *v, struct via_error *err)
@@ -174,10 +234,19 @@ static const struct {
 	[OPTION_VCPUS] = {"vcpus", "N", "vCPU threads that write it (default 2)", take_vcpus},
 	[OPTION_DIRTY_RATE] = {"dirty-rate", "RATE", "how much they write (default 100M/s)", take_dirty_rate},
 	[OPTION_MULTIFD] = {"multifd", "N", "multifd channels (default 2)", take_multifd},
+	[OPTION_PREEMPT] = {"preempt", "N", "preempt channels, for page requests (default 2)", take_preempt},
 	[OPTION_MAX_ROUNDS] = {"max-rounds", "N", "rounds before the guest is stopped anyway (default 30)", take_max_rounds},
 	[OPTION_DOWNTIME_LIMIT] = {"downtime-limit", "TIME", "how long the guest may stand still (default 300ms)", take_downtime},
 	[OPTION_MAX_BANDWIDTH] = {"max-bandwidth", "RATE", "limit while the guest runs (default unlimited)", take_bandwidth},
+	[OPTION_POSTCOPY] = {"postcopy", NULL, "move the guest after round 1, and the rest behind it", take_postcopy},
+	[OPTION_POSTCOPY_AFTER] = {"postcopy-after", "ROUNDS", "the same after so many rounds", take_postcopy_after},
+	[OPTION_POSTCOPY_WHEN_STUCK] = {"postcopy-when-stuck", "ROUNDS", "the same after so many in a row without getting nearer", take_postcopy_when_stuck},
+	[OPTION_MAX_POSTCOPY_BANDWIDTH] = {"max-postcopy-bandwidth", "RATE", "limit of what was not asked for (default unlimited)", take_postcopy_bandwidth},
 	[OPTION_DEAD_AFTER] = {"dead-after", "TIME", "a peer silent for so long is lost (default 5s)", take_dead_after},
+	[OPTION_RETRY] = {"retry", NULL, "resume a session lost in postcopy by itself", take_retry},
+	[OPTION_RESUME] = {"resume", "PID", "tell the paused `viaduct send` PID to resume, and end", take_resume},
+	[OPTION_RECOVER_WITHIN] = {"recover-within", "TIME", "wait so long for a lost source (default: for ever)", take_recover_within},
+	[OPTION_PULL_LINK] = {"pull-link", "N", "lose the session N times in postcopy (default 0)", take_pull_link},
 	[OPTION_SEED] = {"seed", "N", "of the guest's writes (default: by the clock)", take_seed},
 	[OPTION_VERBOSE] = {"verbose", NULL, "debug lines on stderr", take_verbose},
 	[OPTION_JSON] = {"json", NULL, "one JSON object on stdout", take_json},
@@ -190,9 +259,11 @@ void settings_init(struct settings *s)
 			       .vcpus = 2,
 			       .dirty_rate = UINT64_C(100) << 20,
 			       .multifd = 2,
+			       .preempt = 2,
 			       .max_rounds = 30,
 			       .downtime_ns = 300 * VIA_NS_PER_MS,
 			       .dead_after_ns = 5 * VIA_NS_PER_S,
+			       .recover_within_ns = VIA_NEVER,
 			       .seed = via_now_ns()};
 }
 
@@ -214,9 +285,12 @@ void options_help(const struct command *command, FILE *out)
 
 		snprintf(left, sizeof(left), "--%s%s%s", table[*id].name,
 			 table[*id].value ? " " : "", table[*id].value ? table[*id].value : "");
-		fprintf(out, "  %-22s %s\n", left, table[*id].help);
+		if (strlen(left) > HELP_COLUMN)
+			fprintf(out, "  %s\n  %-*s %s\n", left, HELP_COLUMN, "", table[*id].help);
+		else
+			fprintf(out, "  %-*s %s\n", HELP_COLUMN, left, table[*id].help);
 	}
-	fprintf(out, "  %-22s %s\n", "--help", "this text");
+	fprintf(out, "  %-*s %s\n", HELP_COLUMN, "--help", "this text");
 }
 
 static int take(const struct command *command, enum option_id id, struct settings *s,

@@ -30,10 +30,18 @@ struct settings {
 	uint64_t vcpus;
 	uint64_t dirty_rate; /* bytes a second; UINT64_MAX: as fast as they can */
 	uint64_t multifd;
+	uint64_t preempt;
 	uint64_t max_rounds;
+	uint64_t postcopy_after;         /* rounds; 0: not by their number */
+	uint64_t postcopy_when_stuck;    /* likewise */
+	uint64_t max_postcopy_bandwidth; /* bytes a second; 0: no limit */
 	uint64_t downtime_ns;
 	uint64_t max_bandwidth; /* bytes a second; 0: no limit */
 	uint64_t dead_after_ns;
+	uint64_t recover_within_ns; /* VIA_NEVER: for ever */
+	uint64_t pull_link;         /* so many times */
+	uint64_t resume_pid;        /* 0: this is no such call */
+	bool retry;                 /* resume a lost session without being told */
 	uint64_t seed;
 	bool has_seed;
 };
@@ -49,10 +57,19 @@ enum option_id {
 	OPTION_VCPUS,
 	OPTION_DIRTY_RATE,
 	OPTION_MULTIFD,
+	OPTION_PREEMPT,
 	OPTION_MAX_ROUNDS,
 	OPTION_DOWNTIME_LIMIT,
 	OPTION_MAX_BANDWIDTH,
+	OPTION_POSTCOPY,
+	OPTION_POSTCOPY_AFTER,
+	OPTION_POSTCOPY_WHEN_STUCK,
+	OPTION_MAX_POSTCOPY_BANDWIDTH,
 	OPTION_DEAD_AFTER,
+	OPTION_RETRY,
+	OPTION_RESUME,
+	OPTION_RECOVER_WITHIN,
+	OPTION_PULL_LINK,
 	OPTION_SEED,
 	OPTION_VERBOSE,
 	OPTION_JSON,

@@ -47,22 +47,32 @@ static const char *phase_name(enum via_phase phase)
 		return "precopy";
 	case VIA_PHASE_SWITCHOVER:
 		return "switch-over";
+	case VIA_PHASE_POSTCOPY:
+		return "postcopy";
+	case VIA_PHASE_PAUSED:
+		return "paused";
 	case VIA_PHASE_DONE:
 		return "done";
 	}
 	return "?";
 }
 
+/* What follows the phase's name. */
 static void format_line(const struct via_progress *p, char *line, size_t cap)
 {
 	char left[32], rate[32], dirty[32], down[32] = "?";
 
+	format_bytes(p->remaining, left, sizeof(left));
+	format_bytes(p->rate, rate, sizeof(rate));
+	if (p->phase == VIA_PHASE_POSTCOPY || p->phase == VIA_PHASE_PAUSED) {
+		snprintf(line, cap, ": %s lacking, %s/s, %llu requests", left, rate,
+			 (unsigned long long)p->requests);
+		return;
+	}
 	if (p->expected_downtime_ns)
 		snprintf(down, sizeof(down), "%.0f ms", (double)p->expected_downtime_ns / 1e6);
-	snprintf(line, cap, "round %u: %s left, %s/s, dirty %s/s, downtime %s", p->round,
-		 format_bytes(p->remaining, left, sizeof(left)),
-		 format_bytes(p->rate, rate, sizeof(rate)),
-		 format_bytes(p->dirty_rate, dirty, sizeof(dirty)), down);
+	snprintf(line, cap, " round %u: %s left, %s/s, dirty %s/s, downtime %s", p->round, left,
+		 rate, format_bytes(p->dirty_rate, dirty, sizeof(dirty)), down);
 }
 
 void progress_show(void *arg, const struct via_progress *p)
@@ -71,6 +81,7 @@ void progress_show(void *arg, const struct via_progress *p)
 	bool changed = view->phase != p->phase || view->round != p->round;
 	uint64_t now = via_now_ns();
 	char line[160];
+	int width;
 
 	if (!view->terminal && !changed && now - view->shown_ns < PLAIN_NS)
 		return;
@@ -79,12 +90,12 @@ void progress_show(void *arg, const struct via_progress *p)
 	view->shown_ns = now;
 	format_line(p, line, sizeof(line));
 	if (!view->terminal) {
-		fprintf(stderr, "%s %s\n", phase_name(p->phase), line);
+		fprintf(stderr, "%s%s\n", phase_name(p->phase), line);
 		return;
 	}
-	fprintf(stderr, "\r%s%s%s %-*.*s", view->color ? "\033[1m" : "", phase_name(p->phase),
-		view->color ? "\033[0m" : "", WIDTH - 1 - (int)strlen(phase_name(p->phase)),
-		WIDTH - 1 - (int)strlen(phase_name(p->phase)), line);
+	width = WIDTH - (int)strlen(phase_name(p->phase));
+	fprintf(stderr, "\r%s%s%s%-*.*s", view->color ? "\033[1m" : "", phase_name(p->phase),
+		view->color ? "\033[0m" : "", width, width, line);
 	fflush(stderr);
 	view->line_open = true;
 }

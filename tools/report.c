@@ -39,10 +39,36 @@ static json_t *verify_object(const struct run_result *r)
 			 "torn", (json_int_t)r->verify.torn);
 }
 
+void report_quantiles(const struct via_hist *h, struct quantiles *q)
+{
+	*q = (struct quantiles){.p50 = (double)via_hist_permille(h, 500) / 1e3,
+				.p90 = (double)via_hist_permille(h, 900) / 1e3,
+				.p99 = (double)via_hist_permille(h, 990) / 1e3,
+				.p999 = (double)via_hist_permille(h, 999) / 1e3,
+				.max = (double)h->max / 1e3};
+}
+
+static json_t *quantiles_object(const struct quantiles *q)
+{
+	return json_pack("{s:f, s:f, s:f, s:f, s:f}", "p50", q->p50, "p90", q->p90, "p99", q->p99,
+			 "p999", q->p999, "max", q->max);
+}
+
+/* What the destination alone knows. */
+static json_t *seen_object(const struct postcopy_seen *seen)
+{
+	return json_pack("{s:I, s:I, s:o, s:o, s:o}", "faults", (json_int_t)seen->faults,
+			 "duplicate_pages", (json_int_t)seen->duplicate_pages, "latency_us",
+			 quantiles_object(&seen->latency), "request_us",
+			 quantiles_object(&seen->request), "install_us",
+			 quantiles_object(&seen->install));
+}
+
 char *report_encode(const struct run_result *r, size_t *len)
 {
-	json_t *root =
-		json_pack("{s:o, s:f}", "verify", verify_object(r), "cpu_s", r->cpu_destination);
+	json_t *seen = r->migrate.postcopy.used ? seen_object(&r->seen) : json_null();
+	json_t *root = json_pack("{s:o, s:f, s:o}", "verify", verify_object(r), "cpu_s",
+				 r->cpu_destination, "postcopy", seen);
 	char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
 
 	json_decref(root);
@@ -50,24 +76,76 @@ char *report_encode(const struct run_result *r, size_t *len)
 	return text;
 }
 
+static bool decode_verify(json_t *from, struct demo_verify *v)
+{
+	json_int_t pages, missing, stale, torn;
+
+	if (json_unpack(from, "{s:I, s:I, s:I, s:I}", "pages", &pages, "missing", &missing, "stale",
+			&stale, "torn", &torn))
+		return false;
+	/* No page is counted twice; in this order no sum can overflow. */
+	if (missing < 0 || stale < 0 || torn < 0 || pages < missing || pages - missing < stale ||
+	    pages - missing - stale < torn)
+		return false;
+	*v = (struct demo_verify){.pages = (uint64_t)pages,
+				  .missing = (uint64_t)missing,
+				  .stale = (uint64_t)stale,
+				  .torn = (uint64_t)torn};
+	return true;
+}
+
+static bool decode_quantiles(json_t *from, struct quantiles *q)
+{
+	return !json_unpack(from, "{s:F, s:F, s:F, s:F, s:F}", "p50", &q->p50, "p90", &q->p90,
+			    "p99", &q->p99, "p999", &q->p999, "max", &q->max) &&
+	       0 <= q->p50 && q->p50 <= q->p90 && q->p90 <= q->p99 && q->p99 <= q->p999 &&
+	       q->p999 <= q->max;
+}
+
+static bool decode_seen(json_t *from, struct postcopy_seen *seen)
+{
+	json_int_t faults, duplicate;
+	json_t *latency, *request, *install;
+
+	if (json_unpack(from, "{s:I, s:I, s:o, s:o, s:o}", "faults", &faults, "duplicate_pages",
+			&duplicate, "latency_us", &latency, "request_us", &request, "install_us",
+			&install))
+		return false;
+	seen->faults = (uint64_t)faults;
+	seen->duplicate_pages = (uint64_t)duplicate;
+	return faults >= 0 && duplicate >= 0 && decode_quantiles(latency, &seen->latency) &&
+	       decode_quantiles(request, &seen->request) &&
+	       decode_quantiles(install, &seen->install);
+}
+
+/* All of it, or false. */
+static bool decode(json_t *root, struct demo_verify *verify, double *cpu_s,
+		   struct postcopy_seen *seen)
+{
+	json_t *verify_part, *seen_part;
+
+	return !json_unpack(root, "{s:o, s:F, s:o}", "verify", &verify_part, "cpu_s", cpu_s,
+			    "postcopy", &seen_part) &&
+	       *cpu_s >= 0 && decode_verify(verify_part, verify) &&
+	       (json_is_null(seen_part) || decode_seen(seen_part, seen));
+}
+
 int report_decode(const void *report, size_t len, struct run_result *r, struct via_error *err)
 {
-	json_t *root = json_loadb(report, len, 0, NULL);
-	json_int_t pages, missing, stale, torn;
-	int rc = root ? json_unpack(root, "{s:{s:I, s:I, s:I, s:I}, s:F}", "verify", "pages",
-				    &pages, "missing", &missing, "stale", &stale, "torn", &torn,
-				    "cpu_s", &r->cpu_destination)
-		      : -1;
+	json_t *root = json_loadb(report, len, JSON_REJECT_DUPLICATES, NULL);
+	struct postcopy_seen seen = {0};
+	struct demo_verify verify;
+	double cpu_s;
+	bool good = root && decode(root, &verify, &cpu_s, &seen);
 
 	json_decref(root);
-	if (rc || pages < 0 || missing < 0 || stale < 0 || torn < 0)
+	if (!good)
 		return via_fail(err, -EPROTO,
 				"read the destination's report\nit is malformed\n"
 				"check that both sides run the same release");
-	r->verify = (struct demo_verify){.pages = (uint64_t)pages,
-					 .missing = (uint64_t)missing,
-					 .stale = (uint64_t)stale,
-					 .torn = (uint64_t)torn};
+	r->verify = verify;
+	r->cpu_destination = cpu_s;
+	r->seen = seen;
 	r->verified = true;
 	return 0;
 }
@@ -88,6 +166,21 @@ static json_t *fence_object(const struct run_result *r)
 			 drain_us(r, 990), "max", (double)s->drain_ns.max / 1e3);
 }
 
+/* What this side counted, and what the destination saw. */
+static json_t *postcopy_object(const struct run_result *r)
+{
+	const struct via_postcopy_stats *p = &r->migrate.postcopy;
+	json_t *root;
+
+	if (!p->used)
+		return json_null();
+	root = json_pack("{s:I, s:I, s:I, s:I}", "requests", (json_int_t)p->requests,
+			 "request_pages", (json_int_t)p->request_pages, "bulk_pages",
+			 (json_int_t)p->bulk_pages, "recoveries", (json_int_t)p->recoveries);
+	json_object_update_new(root, seen_object(&r->seen));
+	return root;
+}
+
 static json_t *result_object(const struct run_result *r)
 {
 	const struct via_migrate_result *m = &r->migrate;
@@ -96,8 +189,9 @@ static json_t *result_object(const struct run_result *r)
 	return json_pack(
 		"{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:I, s:I, s:f, s:o,"
 		" s:{s:f, s:f}}",
-		"result", via_outcome_name(m->outcome), "mode", "precopy", "fabric", s->fabric,
-		"control", s->security, "memory_bytes", (json_int_t)r->memory, "multifd_channels",
+		"result", via_outcome_name(m->outcome), "mode",
+		m->postcopy.used ? "postcopy" : "precopy", "fabric", s->fabric, "control",
+		s->security, "memory_bytes", (json_int_t)r->memory, "multifd_channels",
 		(json_int_t)s->multifd, "preempt_channels", (json_int_t)s->preempt, "rounds",
 		(json_int_t)m->rounds, "total_ms", seconds(m->total_ns) * 1e3, "setup_ms",
 		seconds(m->setup_ns) * 1e3, "downtime_ms", seconds(m->downtime_ns) * 1e3,
@@ -111,6 +205,7 @@ static void print_json(const struct run_result *r)
 {
 	json_t *root = result_object(r);
 
+	json_object_set_new(root, "postcopy", postcopy_object(r));
 	json_object_set_new(root, "verify", r->verified ? verify_object(r) : json_null());
 	json_object_set_new(root, "seed", json_integer((json_int_t)r->seed));
 	if (r->error.code)
@@ -145,9 +240,43 @@ static void print_source_lines(const struct settings *settings, const struct run
 	       r->cpu_destination);
 }
 
+static void print_postcopy_lines(const struct run_result *r)
+{
+	const struct via_postcopy_stats *p = &r->migrate.postcopy;
+	const struct quantiles *wait = &r->seen.latency, *request = &r->seen.request;
+
+	printf("  postcopy   %llu faults; a vCPU waited p50 %.0f us, p99 %.0f us, max %.0f us; "
+	       "%u recoveries\n",
+	       (unsigned long long)r->seen.faults, wait->p50, wait->p99, wait->max, p->recoveries);
+	printf("  requests   %llu, answered p50 %.0f us, p99 %.0f us, max %.0f us; %llu pages came "
+	       "without\n",
+	       (unsigned long long)p->requests, request->p50, request->p99, request->max,
+	       (unsigned long long)p->bulk_pages);
+}
+
+/* Where the guest is, when it is not at the destination with all of its memory. */
+static const char *whereabouts(const struct via_migrate_result *m, bool source)
+{
+	if (m->outcome == VIA_ABORTED && source)
+		return "the guest runs on at the source";
+	if (m->outcome == VIA_LOST)
+		return "the guest is lost: it ran at the destination, whose process is gone, and "
+		       "its memory was\n  never complete anywhere else; start it again from its "
+		       "disk";
+	if (m->outcome != VIA_PAUSED)
+		return NULL;
+	if (!source)
+		return "the guest here lacks pages and was stopped: start it again from its disk";
+	if (m->postcopy.used)
+		return "the guest is paused here and may run at the destination, which lacks pages "
+		       "that\n  are here alone: look there first";
+	return "the guest is paused here and may run at the destination: look there first";
+}
+
 static void print_summary(const struct settings *settings, const struct run_result *r, bool source)
 {
 	const struct via_session_stats *s = &r->migrate.session;
+	const char *where = whereabouts(&r->migrate, source);
 	char memory[32];
 
 	printf("migration %s: %s of guest RAM over %s, %u multifd channels, control %s\n",
@@ -157,17 +286,16 @@ static void print_summary(const struct settings *settings, const struct run_resu
 	       s->security[0] ? s->security : "not connected");
 	if (source && r->migrate.outcome == VIA_COMPLETED)
 		print_source_lines(settings, r);
+	if (r->migrate.postcopy.used)
+		print_postcopy_lines(r);
 	if (settings->verbose && s->choice[0])
 		printf("  fabric     %s\n", s->choice);
 	if (r->verified)
 		printf("  verify     %llu pages: %llu missing, %llu stale, %llu torn\n",
 		       (unsigned long long)r->verify.pages, (unsigned long long)r->verify.missing,
 		       (unsigned long long)r->verify.stale, (unsigned long long)r->verify.torn);
-	if (source && r->migrate.outcome == VIA_ABORTED)
-		printf("  the guest runs on at the source\n");
-	if (source && r->migrate.outcome == VIA_PAUSED)
-		printf("  the guest is paused here and may run at the destination: look there "
-		       "first\n");
+	if (where)
+		printf("  %s\n", where);
 }
 
 void report_print(const struct settings *settings, const struct run_result *r, bool source)

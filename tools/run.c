@@ -20,6 +20,10 @@
 /* Each step of the handshake may take so long. */
 #define HANDSHAKE_NS (10 * VIA_NS_PER_S)
 
+/* With --pull-link: how often to look, and a bandwidth at which there is something to see. */
+#define PULL_LOOK_NS   VIA_NS_PER_MS
+#define PULL_BANDWIDTH (UINT64_C(64) << 20)
+
 /* The destination checks every page before it reports. */
 #define REPORT_NS (120 * VIA_NS_PER_S)
 
@@ -43,6 +47,7 @@ static struct via_session_config session_config(const struct settings *s)
 {
 	return (struct via_session_config){.fabric = s->fabric,
 					   .multifd = (unsigned)s->multifd,
+					   .preempt = (unsigned)s->preempt,
 					   .credentials = {.psk_file = s->psk,
 							   .psk_identity = s->psk_identity,
 							   .insecure = s->insecure},
@@ -50,14 +55,29 @@ static struct via_session_config session_config(const struct settings *s)
 					   .dead_after_ns = s->dead_after_ns};
 }
 
-static struct via_migrate_config migrate_config(const struct settings *s,
-						struct progress_view *view)
+static struct via_migrate_config migrate_config(const struct settings *s, struct link *link,
+						via_recover_fn *recover)
 {
-	return (struct via_migrate_config){.downtime_limit_ns = s->downtime_ns,
-					   .max_rounds = (unsigned)s->max_rounds,
-					   .max_bandwidth = s->max_bandwidth,
-					   .progress = progress_show,
-					   .progress_arg = view};
+	struct via_migrate_config config = {
+		.downtime_limit_ns = s->downtime_ns,
+		.max_rounds = (unsigned)s->max_rounds,
+		.max_bandwidth = s->max_bandwidth,
+		.postcopy_after = (unsigned)s->postcopy_after,
+		.postcopy_when_stuck = (unsigned)s->postcopy_when_stuck,
+		.max_postcopy_bandwidth = s->max_postcopy_bandwidth,
+		.recover = recover,
+		.recover_arg = link,
+		.progress = link_progress,
+		.progress_arg = link,
+	};
+
+	/* Postcopy must not be over before the link has been pulled often enough. */
+	if (s->pull_link) {
+		config.interval_ns = PULL_LOOK_NS;
+		if (!config.max_postcopy_bandwidth)
+			config.max_postcopy_bandwidth = PULL_BANDWIDTH;
+	}
+	return config;
 }
 
 /* -- source ------------------------------------------------------------------- */
@@ -76,22 +96,21 @@ static int get_report(struct via_session *session, struct run_result *r)
 	return rc;
 }
 
-static void migrate_from(const struct settings *settings, struct demo_guest *guest,
-			 struct via_session *session, struct run_result *r)
+static void migrate_from(struct link *link, struct via_session **session, struct run_result *r)
 {
-	struct progress_view view;
-	struct via_migrate_config config = migrate_config(settings, &view);
-	double before;
+	struct via_migrate_config config =
+		migrate_config(link->settings, link, link_recover_source);
+	double before = cpu_seconds(link->guest);
 	int rc;
 
-	progress_init(&view);
-	before = cpu_seconds(guest);
-	rc = via_migrate_source(session, demo_guest_source(guest), &config, &r->migrate, &r->error);
-	r->cpu_source = cpu_seconds(guest) - before;
-	r->tracker = demo_guest_tracker(guest);
-	progress_end(&view);
+	link_use(link, *session);
+	rc = via_migrate_source(session, demo_guest_source(link->guest), &config, &r->migrate,
+				&r->error);
+	r->cpu_source = cpu_seconds(link->guest) - before;
+	r->tracker = demo_guest_tracker(link->guest);
+	progress_end(&link->view);
 	if (!rc)
-		(void)get_report(session, r);
+		(void)get_report(*session, r);
 }
 
 void run_source(const struct settings *settings, struct run_result *r)
@@ -102,28 +121,27 @@ void run_source(const struct settings *settings, struct run_result *r)
 				       .seed = settings->seed};
 	struct via_session_config sc = session_config(settings);
 	struct via_session *session = NULL;
-	struct demo_guest *guest = NULL;
-	int cancel_fd, rc;
+	struct link link;
+	int rc;
 
+	link_init(&link, settings, &sc);
 	memset(r, 0, sizeof(*r));
 	r->migrate.outcome = VIA_ABORTED;
 	r->memory = settings->memory;
 	r->seed = settings->seed;
-	rc = interrupt_start(&cancel_fd, &r->error);
+	rc = interrupt_start(&link.cancel_fd, &link.resume_fd, &r->error);
 	if (!rc)
-		rc = demo_guest_new(&gc, &guest, &r->error);
+		rc = demo_guest_new(&gc, &link.guest, &r->error);
 	if (!rc)
-		rc = demo_guest_start(guest, &r->error);
+		rc = demo_guest_start(link.guest, &r->error);
 	if (!rc)
-		rc = via_migrate_connect(settings->peer, &sc, demo_guest_source(guest), cancel_fd,
-					 &session, &r->error);
-	if (!rc) {
-		interrupt_watch(session);
-		migrate_from(settings, guest, session, r);
-	}
-	interrupt_watch(NULL);
+		rc = via_migrate_connect(settings->peer, &sc, demo_guest_source(link.guest),
+					 link.cancel_fd, &session, &r->error);
+	if (!rc)
+		migrate_from(&link, &session, r);
+	link_use(&link, NULL);
 	via_session_close(session);
-	demo_guest_free(guest);
+	demo_guest_free(link.guest);
 	interrupt_stop();
 }
 
@@ -140,6 +158,22 @@ static void run_and_verify(struct demo_guest *guest, int cancel_fd, struct run_r
 	r->verified = true;
 }
 
+/* What the destination saw of postcopy. The vCPUs have ended. */
+static void note_postcopy(const struct demo_guest *guest, struct run_result *r)
+{
+	const struct via_postcopy_stats *p = &r->migrate.postcopy;
+	struct via_hist fault_ns;
+
+	if (!p->used)
+		return;
+	demo_guest_fault_hist(guest, &fault_ns);
+	r->seen.faults = p->faults;
+	r->seen.duplicate_pages = p->duplicate_pages;
+	report_quantiles(&fault_ns, &r->seen.latency);
+	report_quantiles(&p->request_ns, &r->seen.request);
+	report_quantiles(&p->install_ns, &r->seen.install);
+}
+
 static int send_report(struct via_session *session, struct run_result *r)
 {
 	size_t len;
@@ -151,27 +185,29 @@ static int send_report(struct via_session *session, struct run_result *r)
 	return rc;
 }
 
-static void migrate_to(const struct settings *settings, struct demo_guest *guest,
-		       struct via_session *session, int cancel_fd, struct run_result *r)
+static void migrate_to(struct link *link, struct via_session **session, struct run_result *r)
 {
-	struct progress_view view;
-	struct via_migrate_config config = migrate_config(settings, &view);
-	double before = cpu_seconds(guest);
+	struct via_migrate_config config =
+		migrate_config(link->settings, link, link_recover_destination);
+	double before = cpu_seconds(link->guest);
 	int rc;
 
-	progress_init(&view);
-	if (settings->quiet)
-		config.progress = NULL;
-	rc = via_migrate_destination(session, demo_guest_destination(guest), &config, &r->migrate,
-				     &r->error);
-	r->cpu_destination = cpu_seconds(guest) - before;
-	progress_end(&view);
+	link_use(link, *session);
+	rc = via_migrate_destination(session, demo_guest_destination(link->guest), &config,
+				     &r->migrate, &r->error);
+	r->cpu_destination = cpu_seconds(link->guest) - before;
+	progress_end(&link->view);
 	if (rc)
-		return;
-	r->memory = demo_guest_get_config(guest)->memory;
-	r->seed = demo_guest_get_config(guest)->seed;
-	run_and_verify(guest, cancel_fd, r);
-	(void)send_report(session, r);
+		demo_guest_stop(link->guest);
+	else
+		run_and_verify(link->guest, link->cancel_fd, r);
+	r->memory = demo_guest_get_config(link->guest)->memory;
+	r->seed = demo_guest_get_config(link->guest)->seed;
+	note_postcopy(link->guest, r);
+	if (!rc && *session)
+		(void)send_report(*session, r);
+	else if (!rc)
+		fprintf(stderr, "viaduct: the source was lost when the guest was complete here\n");
 }
 
 static void announce(int listen_fd)
@@ -182,39 +218,31 @@ static void announce(int listen_fd)
 		fprintf(stderr, "viaduct: listening on %s\n", address);
 }
 
-static bool is_canceled(int cancel_fd)
-{
-	struct pollfd p = {.fd = cancel_fd, .events = POLLIN};
-
-	return poll(&p, 1, 0) > 0;
-}
-
 /*
  * Take one source: a new guest for it, and the session. *hopeless: the next one would fail as
  * well (the key file cannot be read, say).
  */
-static int accept_one(const struct settings *settings, int listen_fd, int cancel_fd,
-		      struct demo_guest **guest, struct via_session **session, bool *hopeless,
+static int accept_one(struct link *link, struct via_session **session, bool *hopeless,
 		      struct via_error *err)
 {
-	struct via_session_config sc = session_config(settings);
-	struct via_wait wait = {.deadline_ns = VIA_NEVER, .cancel_fd = cancel_fd};
+	struct via_wait wait = {.deadline_ns = VIA_NEVER, .cancel_fd = link->cancel_fd};
 	struct via_control *control;
-	int rc = via_control_accept(listen_fd, &sc.credentials, &wait, HANDSHAKE_NS, &control, err);
+	int rc = via_control_accept(link->listen_fd, &link->config->credentials, &wait,
+				    HANDSHAKE_NS, &control, err);
 
 	*hopeless = via_err_scope(rc) == VIA_SCOPE_CALL;
 	if (rc)
 		return rc;
-	rc = demo_guest_new_empty(guest, err);
+	rc = demo_guest_new_empty(&link->guest, err);
 	if (rc) {
 		via_control_close(control);
 		return rc;
 	}
-	rc = via_migrate_accept_control(control, &sc, demo_guest_destination(*guest), &wait,
-					session, err);
+	rc = via_migrate_accept_control(control, link->config, demo_guest_destination(link->guest),
+					&wait, session, err);
 	if (rc) {
-		demo_guest_free(*guest);
-		*guest = NULL;
+		demo_guest_free(link->guest);
+		link->guest = NULL;
 	}
 	return rc;
 }
@@ -223,19 +251,16 @@ static int accept_one(const struct settings *settings, int listen_fd, int cancel
  * Wait for a source that can be served. One that cannot (garbage, wrong key, another version,
  * more memory than there is) is named on stderr, and the wait goes on.
  */
-static int accept_source(const struct settings *settings, int listen_fd, int cancel_fd,
-			 struct demo_guest **guest, struct via_session **session,
-			 struct run_result *r)
+static int accept_source(struct link *link, struct via_session **session, struct run_result *r)
 {
 	for (;;) {
 		struct via_error err = {0};
 		bool hopeless;
-		int rc =
-			accept_one(settings, listen_fd, cancel_fd, guest, session, &hopeless, &err);
+		int rc = accept_one(link, session, &hopeless, &err);
 
 		if (!rc)
 			return 0;
-		if (hopeless || settings->once || is_canceled(cancel_fd))
+		if (hopeless || link->settings->once || interrupt_is_canceled())
 			return via_error_pass(&r->error, &err);
 		report_error(&err);
 		fprintf(stderr, "viaduct: still listening\n");
@@ -244,23 +269,24 @@ static int accept_source(const struct settings *settings, int listen_fd, int can
 
 void run_destination(const struct settings *settings, int listen_fd, struct run_result *r)
 {
+	struct via_session_config sc = session_config(settings);
 	struct via_session *session = NULL;
-	struct demo_guest *guest = NULL;
-	int cancel_fd, rc;
+	struct link link;
+	int rc;
 
+	link_init(&link, settings, &sc);
+	link.listen_fd = listen_fd;
 	memset(r, 0, sizeof(*r));
 	r->migrate.outcome = VIA_ABORTED;
-	rc = interrupt_start(&cancel_fd, &r->error);
+	rc = interrupt_start(&link.cancel_fd, NULL, &r->error);
 	if (!rc && !settings->quiet)
 		announce(listen_fd); /* whoever reads it may send signals from now on */
 	if (!rc)
-		rc = accept_source(settings, listen_fd, cancel_fd, &guest, &session, r);
-	if (!rc) {
-		interrupt_watch(session);
-		migrate_to(settings, guest, session, cancel_fd, r);
-	}
-	interrupt_watch(NULL);
+		rc = accept_source(&link, &session, r);
+	if (!rc)
+		migrate_to(&link, &session, r);
+	link_use(&link, NULL);
 	via_session_close(session);
-	demo_guest_free(guest);
+	demo_guest_free(link.guest);
 	interrupt_stop();
 }

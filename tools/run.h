@@ -10,12 +10,27 @@
 #include "tools/demo_guest.h"
 #include "tools/options.h"
 
+/* Of the values of a histogram, microseconds. */
+struct quantiles {
+	double p50, p90, p99, p999, max;
+};
+
+/* What only the destination sees of postcopy. */
+struct postcopy_seen {
+	uint64_t faults;
+	uint64_t duplicate_pages;
+	struct quantiles latency; /* of vCPUs: from the trap to the wake-up */
+	struct quantiles request; /* from a request to its answer */
+	struct quantiles install; /* of a page that was asked for */
+};
+
 /* What one side knows at its end. */
 struct run_result {
 	struct via_migrate_result migrate;
 	struct via_error error;    /* code 0: none */
 	struct demo_verify verify; /* of the destination, also at the source */
 	bool verified;             /* verify is there */
+	struct postcopy_seen seen; /* likewise; zero without postcopy */
 	double cpu_source,
 		cpu_destination; /* seconds of the engine and fabric; the guest's own not counted */
 	uint64_t memory;
@@ -32,12 +47,18 @@ void run_source(const struct settings *settings, struct run_result *result);
 /* Destination: wait on @listen_fd for a source, receive, run, verify, report. */
 void run_destination(const struct settings *settings, int listen_fd, struct run_result *result);
 
-/* -- interrupt.c: SIGINT and SIGTERM end a migration cleanly ------------------ */
+/* -- interrupt.c: signals end a migration cleanly, or move it on ------------------ */
 
-/* Take over the signals; *cancel_fd becomes readable at the first. 0 or a negated code. */
-int interrupt_start(int *cancel_fd, struct via_error *err);
-/* From now on a signal aborts @session (NULL: none). */
+/*
+ * Take over the signals: *cancel_fd becomes readable at the first SIGINT or SIGTERM. At a source
+ * SIGUSR1 switches to postcopy, and *resume_fd becomes readable with SIGUSR2; a
+ * destination (@resume_fd is NULL) leaves these two alone. 0 or a negated code.
+ */
+int interrupt_start(int *cancel_fd, int *resume_fd, struct via_error *err);
+/* From now on signals are for @session (NULL: none yet), and those that have come already. */
 void interrupt_watch(struct via_session *session);
+/* Has SIGINT or SIGTERM come? */
+bool interrupt_is_canceled(void);
 void interrupt_stop(void);
 
 /* -- progress.c: the live line ---------------------------------------------------- */
@@ -54,13 +75,41 @@ void progress_show(void *arg, const struct via_progress *progress);
 /* End an open live line, so that other text can follow. */
 void progress_end(struct progress_view *view);
 
+/* -- link.c: the session at hand, and how a lost one is replaced ------------------- */
+
+struct link {
+	const struct settings *settings;
+	const struct via_session_config *config; /* of the first session */
+	struct demo_guest *guest;
+	struct progress_view view;
+	struct via_session *session; /* NULL while there is none */
+	int cancel_fd;
+	int resume_fd; /* source */
+	int listen_fd; /* destination */
+	bool moved;    /* the guest runs at the destination */
+	uint64_t pulled;
+	uint64_t pull_below; /* lacking bytes; 0: not known yet */
+};
+
+/* The strings and structs pointed to stay the caller's. */
+void link_init(struct link *link, const struct settings *settings,
+	       const struct via_session_config *config);
+/* @session (NULL: none) is the one at hand, and the one that signals are for. */
+void link_use(struct link *link, struct via_session *session);
+/* For via_migrate_config; arg is a link. */
+void link_progress(void *arg, const struct via_progress *progress);
+via_recover_fn link_recover_source;
+via_recover_fn link_recover_destination;
+
 /* -- report.c: summary, JSON, and the bytes from destination to source ----------------- */
 
 /* Print the summary, or one JSON object, to stdout; errors of a summary go to stderr. */
 void report_print(const struct settings *settings, const struct run_result *result, bool source);
 /* "viaduct: what: seen" and "  try: remedy" on stderr. */
 void report_error(const struct via_error *err);
-/* The destination's report: verify and CPU. From malloc; NULL when out of memory. */
+/* What of @h is reported. */
+void report_quantiles(const struct via_hist *h, struct quantiles *q);
+/* The destination's report: verify, CPU, what it saw of postcopy. From malloc; NULL: no memory. */
 char *report_encode(const struct run_result *result, size_t *len);
 /* -EPROTO */
 int report_decode(const void *report, size_t len, struct run_result *result, struct via_error *err);

@@ -76,6 +76,8 @@ static void stop_thread(struct small_guest *g)
 
 static int fail_here(const struct small_guest *g, enum small_fail where, struct via_error *err)
 {
+	if (g->config.at)
+		g->config.at(where);
 	if (g->config.fail_at != (int)where)
 		return 0;
 	return via_fail(err, -EIO, "small guest\nfails here by request\nnothing to do");
@@ -212,6 +214,67 @@ static int load(void *arg, const void *state, size_t len, struct via_error *err)
 	return rc;
 }
 
+static bool page_is_right(const struct small_guest *g, unsigned r, unsigned p)
+{
+	const uint64_t *word =
+		(const uint64_t *)((const uint8_t *)g->region[r].addr + (size_t)p * PAGE);
+	unsigned i = 0;
+
+	while (i < WORDS && word[i] == word_of(r, p, g->version[r][p], i))
+		i++;
+	return i == WORDS;
+}
+
+/* Every eighth page is only read, by all; another is written, by one of the threads. */
+static void touch(struct small_guest *g, const struct small_toucher *t, unsigned r, unsigned p)
+{
+	if (p % 8 && p / 8 % g->ntouchers != t->index)
+		return;
+	if (!page_is_right(g, r, p))
+		atomic_fetch_add(&g->wrong_touched, 1);
+	else if (p % 8)
+		write_page(g, r, p);
+}
+
+static void *touch_pages(void *arg)
+{
+	const struct small_toucher *t = arg;
+	struct small_guest *g = t->guest;
+	uint64_t random = g->config.seed + t->index;
+
+	touch(g, t, 0, 0);
+	for (unsigned i = 0; i < g->config.touches && !atomic_load(&g->abandoned); i++) {
+		unsigned r = (unsigned)(next_random(&random) % g->nregions);
+
+		touch(g, t, r, (unsigned)(next_random(&random) % g->config.pages[r]));
+	}
+	return NULL;
+}
+
+static void start_touchers(struct small_guest *g)
+{
+	g->ntouchers = g->config.toucher_threads;
+	for (unsigned i = 0; i < g->ntouchers; i++) {
+		g->toucher[i] = (struct small_toucher){.guest = g, .index = i};
+		if (pthread_create(&g->toucher[i].thread, NULL, touch_pages, &g->toucher[i]))
+			abort();
+	}
+}
+
+void small_guest_join(struct small_guest *g)
+{
+	for (unsigned i = 0; i < g->ntouchers; i++)
+		pthread_join(g->toucher[i].thread, NULL);
+	g->ntouchers = 0;
+}
+
+static void abandon(void *arg)
+{
+	struct small_guest *g = arg;
+
+	atomic_store(&g->abandoned, true);
+}
+
 /* Looks at every page, and writes at once, where a late write of the source would do harm. */
 static int run(void *arg, struct via_error *err)
 {
@@ -221,6 +284,9 @@ static int run(void *arg, struct via_error *err)
 	if (rc)
 		return rc;
 	g->running = true;
+	start_touchers(g);
+	if (g->config.postcopy)
+		return 0;
 	g->wrong_at_run = small_guest_wrong_pages(g);
 	write_some(g, 1 + 2 * g->config.writes_per_round);
 	return 0;
@@ -262,13 +328,18 @@ int small_guest_destination(struct small_guest *g, const struct small_guest_conf
 	g->config = *config;
 	g->random = ~config->seed;
 	g->destination = (struct via_destination_guest){
-		.arg = g, .prepare = prepare, .load = load, .run = run};
+		.arg = g,
+		.prepare = prepare,
+		.load = load,
+		.run = run,
+		.abandon = config->fail_at == SMALL_FAIL_ABANDON ? NULL : abandon};
 	return 0;
 }
 
 void small_guest_fini(struct small_guest *g)
 {
 	stop_thread(g);
+	small_guest_join(g);
 	for (unsigned r = 0; r < g->nregions; r++) {
 		via_pages_free(g->region[r].addr, g->region[r].len);
 		free(g->version[r]);
@@ -281,15 +352,7 @@ unsigned small_guest_wrong_pages(const struct small_guest *g)
 	unsigned wrong = 0;
 
 	for (unsigned r = 0; r < g->nregions; r++)
-		for (unsigned p = 0; p < g->config.pages[r]; p++) {
-			const uint64_t *word =
-				(const uint64_t *)((const uint8_t *)g->region[r].addr +
-						   (size_t)p * PAGE);
-			unsigned i = 0;
-
-			while (i < WORDS && word[i] == word_of(r, p, g->version[r][p], i))
-				i++;
-			wrong += i < WORDS;
-		}
+		for (unsigned p = 0; p < g->config.pages[r]; p++)
+			wrong += !page_is_right(g, r, p);
 	return wrong;
 }

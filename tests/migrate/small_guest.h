@@ -2,7 +2,8 @@
 /*
  * small_guest.h -- a guest of a few pages whose writes are a function of a seed: it writes when
  * the engine asks for its dirty log, and, if wanted, from a thread of its own while
- * it is being sent. Every page holds its number and version, all over.
+ * it is being sent. Every page holds its number and version, all over. At the destination it may
+ * have threads that touch its pages from its start on, as vCPUs do in postcopy.
  */
 #ifndef VIA_TESTS_SMALL_GUEST_H
 #define VIA_TESTS_SMALL_GUEST_H
@@ -21,7 +22,15 @@ struct small_guest_config {
 	unsigned writes_per_round;     /* in dirty_fetch() and pause() */
 	bool thread;                   /* and all the time, by a thread */
 	unsigned state_len;            /* bytes of device state beside the versions */
-	int fail_at;                   /* enum small_fail: where it returns -EIO */
+	/*
+	 * Destination: threads that run() starts, and pages that each of them touches. They all begin
+	 * with page 0 of region 0, which none of them writes.
+	 */
+	unsigned toucher_threads, touches;
+	bool postcopy; /* run() looks at no page by itself */
+	int fail_at;   /* enum small_fail: where it returns -EIO */
+	/* Called as each of its functions begins, with the enum small_fail of it. May be NULL. */
+	void (*at)(unsigned where);
 };
 
 enum small_fail {
@@ -33,6 +42,16 @@ enum small_fail {
 	SMALL_FAIL_SAVE,
 	SMALL_FAIL_LOAD,
 	SMALL_FAIL_RUN,
+	SMALL_FAIL_ABANDON, /* it has no abandon() */
+};
+
+#define SMALL_TOUCHERS 128u
+
+struct small_guest;
+struct small_toucher {
+	struct small_guest *guest;
+	pthread_t thread;
+	unsigned index;
 };
 
 struct small_guest {
@@ -49,6 +68,10 @@ struct small_guest {
 	_Atomic bool stop;
 	bool paused, running;  /* as the engine left it */
 	unsigned wrong_at_run; /* destination: pages that were not right when it started */
+	struct small_toucher toucher[SMALL_TOUCHERS];
+	unsigned ntouchers;
+	_Atomic unsigned wrong_touched; /* pages that were not right when a thread touched them */
+	_Atomic bool abandoned;
 };
 
 /* A running source: some pages written, some never. */
@@ -56,6 +79,8 @@ int small_guest_source(struct small_guest *g, const struct small_guest_config *c
 /* A destination without memory. */
 int small_guest_destination(struct small_guest *g, const struct small_guest_config *config);
 void small_guest_fini(struct small_guest *g);
+/* Wait for the threads that touch pages. */
+void small_guest_join(struct small_guest *g);
 
 /* Pages that do not hold the version they should. */
 unsigned small_guest_wrong_pages(const struct small_guest *g);

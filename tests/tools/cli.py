@@ -51,15 +51,40 @@ def check_keys(value, keys, path=""):
         check(not isinstance(seen, NUMBER) or seen >= 0, f"{where} is negative: {seen}")
 
 
-def check_report(report, memory, channels=2):
-    """A completed migration, as its source tells of it."""
+QUANTILES = dict.fromkeys(["p50", "p90", "p99", "p999", "max"], NUMBER)
+POSTCOPY = {"faults": int, "requests": int, "request_pages": int, "bulk_pages": int,
+            "duplicate_pages": int, "recoveries": int, "latency_us": QUANTILES,
+            "request_us": QUANTILES, "install_us": QUANTILES}
+
+
+def check_postcopy(report, recoveries=0):
+    """The guest moved before all of its memory had, and all of it came."""
+    check_keys(report, KEYS)
+    equal(report["result"], "completed", "result")
+    equal(report["mode"], "postcopy", "mode")
+    postcopy = report["postcopy"]
+    check_keys(postcopy, POSTCOPY, "postcopy")
+    check(postcopy["faults"] > 0, "nobody missed a page")
+    check(postcopy["requests"] > 0 and postcopy["request_pages"] > 0, "no page was asked for")
+    equal(postcopy["recoveries"], recoveries, "postcopy.recoveries")
+    for name in ("latency_us", "request_us", "install_us"):
+        values = [postcopy[name][key] for key in QUANTILES]
+        check(0 < values[0] and values == sorted(values), f"{name} is not in order: {values}")
+    pages = report["memory_bytes"] // 4096
+    equal(report["verify"], {"pages": pages, "missing": 0, "stale": 0, "torn": 0}, "verify")
+    equal(report["fence"]["sealed"], True, "fence.sealed")
+
+
+def check_report(report, memory, channels=2, preempt=2):
+    """A migration completed by precopy, as its source tells of it."""
     check_keys(report, KEYS)
     check_keys(report["verify"], VERIFY, "verify")
     equal(report["result"], "completed", "result")
     equal(report["mode"], "precopy", "mode")
+    equal(report["postcopy"], None, "postcopy")
     equal(report["memory_bytes"], memory, "memory_bytes")
     equal(report["multifd_channels"], channels, "multifd_channels")
-    equal(report["preempt_channels"], 0, "preempt_channels")
+    equal(report["preempt_channels"], preempt, "preempt_channels")
     equal(report["verify"], {"pages": memory // 4096, "missing": 0, "stale": 0, "torn": 0}, "verify")
     check("error" not in report, "there is an error")
     check(report["rounds"] >= 2, "a running guest needs two rounds")
@@ -199,6 +224,142 @@ def _():
     check(re.search(r"^precopy round 1: .* left", destination.err.text, re.M), "no progress")
 
 
+# -- postcopy ------------------------------------------------------------------------------------
+
+# Guests that write all they can: round 1 leaves much, and the vCPUs miss much.
+BUSY = ["--memory", "32M", "--dirty-rate", "unlimited", "--downtime-limit", "1us"]
+# And with time for something to happen meanwhile.
+LENGTHY = ["--max-postcopy-bandwidth", "8M/s"]
+
+
+@test_each("demo --postcopy over {}", FABRICS)
+def _(fabric):
+    report = Run("demo", "--fabric", fabric, *BUSY, "--postcopy", "--json").ends(0).json()
+    check_postcopy(report)
+    equal(report["fabric"], fabric, "fabric")
+    equal(report["preempt_channels"], 2, "preempt_channels")
+    equal(report["rounds"], 1, "rounds")
+
+
+@test("demo --postcopy prints a summary")
+def _():
+    run = Run("demo", *BUSY, *LENGTHY, "--postcopy").ends(0)
+    for line in (r"^  postcopy +\d+ faults; .*; 0 recoveries$", r"^  requests +\d+, answered p50 ",
+                 r"^  verify +8192 pages: 0 missing, 0 stale, 0 torn$"):
+        check(re.search(line, run.out.text, re.M), f"no line /{line}/")
+    check(re.search(r"^postcopy: .* lacking, .*/s, \d+ requests$", run.err.text, re.M), "no progress")
+
+
+@test_each("demo --postcopy with {} channels for requests and {} for pages", [(1, 1), (1, 4), (8, 1)])
+def _(preempt, multifd):
+    report = Run("demo", *BUSY, "--postcopy", "--preempt", preempt, "--multifd", multifd, "--vcpus", 8,
+                 "--json").ends(0).json()
+    check_postcopy(report)
+    equal(report["preempt_channels"], preempt, "preempt_channels")
+    equal(report["multifd_channels"], multifd, "multifd_channels")
+
+
+@test("demo --postcopy-after 3")
+def _():
+    report = Run("demo", *BUSY, "--postcopy-after", 3, "--json").ends(0).json()
+    check_postcopy(report)
+    equal(report["rounds"], 3, "rounds")
+
+
+@test("demo --postcopy-when-stuck 2 of a guest that never rests")
+def _():
+    report = Run("demo", *BUSY, "--postcopy-when-stuck", 2, "--max-bandwidth", "64M/s",
+                 "--json").ends(0).json()
+    check_postcopy(report)
+    check(2 <= report["rounds"] <= 5, f"{report['rounds']} rounds")
+
+
+@test("demo --postcopy-when-stuck of a guest that does rest")
+def _():
+    check_report(Run("demo", *SMALL, "--postcopy-when-stuck", 2, "--json").ends(0).json(), 8 << 20)
+
+
+@test("demo --postcopy of one page, no vCPUs")
+def _():
+    report = Run("demo", "--memory", "4K", "--vcpus", 0, "--postcopy", "--json").ends(0).json()
+    equal(report["result"], "completed", "result")
+    equal(report["verify"], {"pages": 1, "missing": 0, "stale": 0, "torn": 0}, "verify")
+
+
+@test("demo --postcopy keeps to --max-postcopy-bandwidth")
+def _():
+    report = Run("demo", "--memory", "64M", "--vcpus", 1, "--dirty-rate", "unlimited", "--postcopy",
+                 "--downtime-limit", "1us", "--max-postcopy-bandwidth", "8M/s", "--json").ends(0).json()
+    check_postcopy(report)
+    seconds = report["total_ms"] / 1e3
+    bulk = report["postcopy"]["bulk_pages"] * 4096
+    check(bulk / seconds < 10 << 20, f"{bulk / seconds / 2**20:.1f} MiB/s came unasked")
+
+
+@test_each("demo over {} when its link is pulled {} times", [
+    (fabric, times) for fabric in FABRICS for times in (1, 2, 5)])
+def _(fabric, times):
+    run = Run("demo", "--fabric", fabric, *BUSY, "--postcopy", "--pull-link", times, "--json").ends(0)
+    check_postcopy(run.json(), recoveries=times)
+    said = re.findall(r"^viaduct: the migration is paused: .*pulled by --pull-link", run.err.text, re.M)
+    equal(len(said), times, "the times that it says so")
+    check(re.search(r"^postcopy: ", run.err.text, re.M), "no progress of postcopy")
+
+
+@test_each("demo over {} of a guest that is complete before its link is pulled", FABRICS)
+def _(fabric):
+    report = Run("demo", "--fabric", fabric, "--memory", "64K", "--dirty-rate", "unlimited", "--postcopy",
+                 "--downtime-limit", "1us", "--pull-link", 2, "--json").ends(0).json()
+    check_postcopy(report, recoveries=2)
+
+
+@test("demo --pull-link without postcopy: nothing is pulled")
+def _():
+    check_report(Run("demo", *SMALL, "--pull-link", 3, "--json").ends(0).json(), 8 << 20)
+
+
+@test("send and receive, postcopy: both tell the same")
+def _():
+    destination, address = receive("--json")
+    source = send(address, *BUSY[2:], "--postcopy", "--json", memory="32M").ends(0)
+    report = source.json()
+    check_postcopy(report)
+    other = destination.ends(0).json()
+    check_postcopy(other)
+    for key in ("faults", "duplicate_pages", "latency_us", "request_us", "install_us"):
+        equal(other["postcopy"][key], report["postcopy"][key], f"{key} at the destination")
+
+
+@test_each("SIGUSR1 to {} switches to postcopy", ["send", "demo"])
+def _(command):
+    args = [*BUSY[2:], "--max-bandwidth", "32M/s", "--max-rounds", 1000, "--json"]
+    if command == "demo":
+        destination, source = None, Run("demo", "--memory", "32M", *args)
+    else:
+        destination, address = receive("--json")
+        source = send(address, *args, memory="32M")
+    source.says("precopy round 1")
+    source.kill(signal.SIGUSR1)
+    source.kill(signal.SIGUSR1)  # again does no harm
+    check_postcopy(source.ends(0).json())
+    if destination:
+        check_postcopy(destination.ends(0).json())
+
+
+@test("SIGUSR1 and SIGUSR2 that nobody waits for")
+def _():
+    destination, address = receive("--json")
+    destination.kill(signal.SIGUSR1)
+    destination.kill(signal.SIGUSR2)
+    source = send(address, *UNHURRIED[2:], "--json", memory="16M")
+    source.says("precopy round 1")
+    for run in (source, destination):
+        run.kill(signal.SIGUSR2)
+    destination.kill(signal.SIGUSR1)
+    check_report(source.ends(0).json(), 16 << 20)
+    destination.ends(0)
+
+
 # -- a wrong command line ------------------------------------------------------------------------
 
 
@@ -230,6 +391,11 @@ for _args, _what in [
         (["demo", "--vcpus", "65"], '^demo --vcpus: "65"$'),
         (["demo", "--multifd", "0"], '^demo --multifd: "0"$'),
         (["demo", "--multifd", "257"], '^demo --multifd: "257"$'),
+        (["demo", "--preempt", "0"], '^demo --preempt: "0"$'),
+        (["demo", "--preempt", "65"], '^demo --preempt: "65"$'),
+        (["send", "--postcopy-after", "0"], '^send --postcopy-after: "0"$'),
+        (["send", "--resume", "0"], '^send --resume: "0"$'),
+        (["receive", "--recover-within", "0s"], "^receive --recover-within: 0s$"),
         (["send", "--memory", "4K"], "^send: no --peer$"),
         (["receive"], "^receive: no --listen$")]:
     harness.add("exit 2: viaduct " + " ".join(_args), lambda a=_args, w=_what: check_usage(a, w))
@@ -396,6 +562,17 @@ def _():
     destination, _ = receive("--json")
     destination.kill(signal.SIGINT)
     check_aborted(destination)
+
+
+@test_each("SIGINT to demo over {} in postcopy", FABRICS)
+def _(fabric):
+    run = Run("demo", "--fabric", fabric, *BUSY, *LENGTHY, "--postcopy", "--json")
+    run.says("postcopy: ")
+    run.child()
+    os.killpg(run.pid, signal.SIGINT)
+    report = run.ends(1, seconds=5).json()
+    equal(report["result"], "paused", "result")
+    equal(report["error"]["code"], "ECANCELED", "error.code")
 
 
 sys.exit(harness.main(*sys.argv[1:]))

@@ -324,6 +324,7 @@ BAD_SETUPS = {
     "a region that no demo guest has": (wire.setup([("rom", 1 << 20, 4096)]), '"rom"'),
     "two regions": (wire.setup([("ram", 4096, 4096), ("rom", 4096, 4096)]), "2 regions"),
     "pages of 2 MiB": (wire.setup([("ram", 1 << 21, 1 << 21)]), "2097152"),
+    "that it resumes a session": (wire.setup([("ram", 4096, 4096)], epoch=7), "does not know it"),
     "no region": (wire.setup([]), "region|malformed"),
     "RAM that is no multiple of its pages": (wire.setup([("ram", 4097, 4096)]), "SETUP is malformed"),
     "a fabric that was not offered": (wire.setup([("ram", 4096, 4096)], fabric="ofi:verbs"), "did not offer"),
@@ -546,6 +547,210 @@ def _():
     run.kill(signal.SIGKILL)
     equal(run.wait(10), -signal.SIGKILL, "the exit status")  # it has waited for the other, too
     os.close(child)
+
+
+# -- a session lost in postcopy ----------------------------------------------------------------------------
+
+
+BUSY = ["--dirty-rate", "unlimited", "--downtime-limit", "1us", "--postcopy", "--json"]
+PAUSED = r"viaduct: the migration is paused: (.*)\n  try: (.*)\n"
+
+
+def in_postcopy(fabric, *args, receiver=(), memory="64M"):
+    """(source, destination, its address): a guest that has moved, with seconds of memory to follow."""
+    common = ["--fabric", fabric, "--dead-after", f"{2 * harness.SCALE}s"]
+    destination, address = receive(*common, "--json", *receiver)
+    source = send(address, *common, *BUSY, "--max-postcopy-bandwidth", "8M/s", *args, memory=memory)
+    source.says("postcopy: ")
+    return source, destination, address
+
+
+def check_paused(source):
+    """It has said so, and how to resume it."""
+    pid = re.search(r"viaduct send --resume (\d+)", source.says(PAUSED).group(2)).group(1)
+    equal(int(pid), source.pid, "the process to resume")
+
+
+def resume(source):
+    equal(Run("send", "--resume", source.pid).ends(0, 5).out.text, "", "what --resume prints")
+
+
+def check_recovered(source, destination, recoveries=1):
+    for run in (source, destination):
+        report = run.ends(0).json()
+        equal(report["result"], "completed", "result")
+        equal(report["mode"], "postcopy", "mode")
+        equal(report["postcopy"]["recoveries"], recoveries, "postcopy.recoveries")
+        bad = [report["verify"][k] for k in ("missing", "stale", "torn")]
+        equal(bad, [0, 0, 0], "missing, stale and torn pages")
+
+
+def check_given_up(run, result, code, pattern, seconds=15):
+    report = run.ends(1, seconds).json()
+    equal(report["result"], result, "result")
+    equal(report["error"]["code"], code, "error.code")
+    equal(report["verify"], None, "verify")
+    check_message(run, pattern, "from its disk")
+
+
+@test_each("SIGSTOP of the {} over {} in postcopy, SIGCONT, --resume", [
+    (who, fabric) for fabric in ("ofi:tcp", "ofi:shm") for who in ("source", "destination")])
+def _(who, fabric):
+    source, destination, _ = in_postcopy(fabric)
+    victim, other = (source, destination) if who == "source" else (destination, source)
+    victim.kill(signal.SIGSTOP)
+    other.says(PAUSED)
+    victim.kill(signal.SIGCONT)
+    check_paused(source)
+    resume(source)
+    check_recovered(source, destination)
+
+
+@test_each("SIGSTOP of the destination over {} in postcopy with --retry", ["ofi:tcp", "ofi:shm"])
+def _(fabric):
+    source, destination, _ = in_postcopy(fabric, "--retry")
+    destination.kill(signal.SIGSTOP)
+    source.says(PAUSED)
+    destination.kill(signal.SIGCONT)
+    check_recovered(source, destination)
+
+
+@test("--resume too early fails, and may be tried again")
+def _():
+    source, destination, _ = in_postcopy("ofi:tcp")
+    destination.kill(signal.SIGSTOP)
+    check_paused(source)
+    seen = len(source.err.text)
+    resume(source)
+    source.says(PAUSED, 20, seen)
+    destination.kill(signal.SIGCONT)
+    resume(source)
+    check_recovered(source, destination)
+
+
+@test("lost twice, and resumed twice")
+def _():
+    source, destination, _ = in_postcopy("ofi:tcp", "--max-postcopy-bandwidth", "4M/s")
+    for _ in range(2):
+        seen = len(source.err.text)
+        destination.kill(signal.SIGSTOP)
+        source.says(PAUSED, 20, seen)
+        destination.kill(signal.SIGCONT)
+        seen = len(source.err.text)
+        resume(source)
+        source.says("postcopy: ", 20, seen)
+    check_recovered(source, destination, 2)
+
+
+@test("strangers and a new source while a destination waits for its own")
+def _():
+    source, destination, address = in_postcopy("ofi:tcp")
+    source.kill(signal.SIGSTOP)
+    destination.says(PAUSED)
+    seen = len(destination.err.text)
+    peer = wire.connect(address)
+    peer.say(b"GET / HTTP/1.1\r\n\r\n")
+    peer.hear_end()
+    check("47 45 54 20" in destination.says(PAUSED, 20, seen).group(1), "the stranger is not named")
+    seen = len(destination.err.text)
+    check_failed(send(address), "^at the peer: ")
+    destination.says(PAUSED, 20, seen)
+    source.kill(signal.SIGCONT)
+    check_paused(source)
+    resume(source)
+    check_recovered(source, destination)
+
+
+@test_each("SIGKILL of the destination over {} in postcopy, with --retry", ["ofi:tcp", "ofi:shm"])
+def _(fabric):
+    source, destination, _ = in_postcopy(fabric, "--retry")
+    destination.kill(signal.SIGKILL)
+    check_given_up(source, "lost", "ECONNREFUSED", "the destination's process is gone: .* it is lost")
+
+
+@test("SIGKILL of the destination in postcopy, and --resume")
+def _():
+    source, destination, _ = in_postcopy("ofi:tcp")
+    destination.kill(signal.SIGKILL)
+    check_paused(source)
+    resume(source)
+    check_given_up(source, "lost", "ECONNREFUSED", "the destination's process is gone: .* it is lost")
+
+
+@test("another destination at the same place does not know the session")
+def _():
+    source, destination, address = in_postcopy("ofi:tcp")
+    destination.kill(signal.SIGKILL)
+    check_paused(source)
+    destination.wait()
+    other, _ = receive(listen=address)
+    resume(source)
+    check_given_up(source, "lost", "ESTALE", "the destination's process is gone: .* it is lost")
+    other.says("still listening")
+    send(address).ends(0)
+    other.ends(0)
+
+
+@test_each("SIGKILL of the source over {} in postcopy: --recover-within", ["ofi:tcp", "ofi:shm"])
+def _(fabric):
+    source, destination, _ = in_postcopy(fabric, receiver=("--recover-within", "2s"))
+    source.kill(signal.SIGKILL)
+    destination.says(PAUSED)
+    check_given_up(destination, "paused", "ETIMEDOUT",
+                   "^wait for the source to resume: it did not within 2 s; the guest here lacks pages")
+
+
+@test_each("{} to a paused {}", [
+    (name, who) for name in ("SIGINT", "SIGTERM") for who in ("source", "destination")])
+def _(name, who):
+    source, destination, _ = in_postcopy("ofi:tcp")
+    run, other = (source, destination) if who == "source" else (destination, source)
+    other.kill(signal.SIGKILL)
+    run.says(PAUSED)
+    run.kill(getattr(signal, name))
+    check_given_up(run, "paused", "ECANCELED", "it was given up by request", 5)
+
+
+@test_each("{} to the {} in postcopy ends both", [
+    (name, who) for name in ("SIGINT", "SIGTERM") for who in ("source", "destination")])
+def _(name, who):
+    source, destination, _ = in_postcopy("ofi:tcp", "--retry")
+    run, other = (source, destination) if who == "source" else (destination, source)
+    run.kill(getattr(signal, name))
+    for side in (run, other):
+        report = side.ends(1, 15).json()
+        equal(report["result"], "paused", "result")
+        equal(report["error"]["code"], "ECANCELED", "error.code")
+        equal(report["verify"], None, "verify")
+    check(report["error"]["what"].startswith("at the peer:"), "it does not say whose wish it was")
+
+
+@test_each("SIGKILL of the destination over {} before the guest has moved", ["ofi:tcp", "ofi:shm"])
+def _(fabric):
+    source, destination = pair(fabric, "--postcopy", "--retry")
+    source.says("precopy round 1")
+    destination.kill(signal.SIGKILL)
+    check_survivor(source)
+
+
+@test("--resume of a process that is not there")
+def _():
+    run = Run("true")
+    run.wait(5)
+    again = Run("send", "--resume", run.pid).ends(1, 5)
+    check_message(again, f"^resume a migration: process {run.pid}: No such process$", "has printed")
+
+
+@test("--resume of another process")
+def _():
+    run = Run("send", "--resume", os.getpid()).ends(1, 5)
+    check_message(run, f"^resume a migration: process {os.getpid()} is not `viaduct send`: `(?!viaduct)",
+                  "has printed")
+    destination, _ = receive()
+    run = Run("send", "--resume", destination.pid).ends(1, 5)
+    check_message(run, "is not `viaduct send`: `viaduct`$", "has printed")
+    destination.kill(signal.SIGTERM)
+    destination.ends(1)
 
 
 sys.exit(harness.main(*sys.argv[1:]))

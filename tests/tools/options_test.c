@@ -184,6 +184,9 @@ Test(options, defaults)
 	cr_expect(s.memory == 512 * MIB && s.vcpus == 2 && s.dirty_rate == 100 * MIB);
 	cr_expect(s.multifd == 2 && s.max_rounds == 30 && s.max_bandwidth == 0);
 	cr_expect(s.downtime_ns == 300 * MS && s.dead_after_ns == 5 * S);
+	cr_expect(s.preempt == 2 && !s.postcopy_after && !s.postcopy_when_stuck);
+	cr_expect(!s.max_postcopy_bandwidth && !s.retry && !s.resume_pid && !s.pull_link);
+	cr_expect_eq(s.recover_within_ns, VIA_NEVER);
 	settings_free(&s);
 }
 
@@ -228,9 +231,35 @@ Test(options, all_of_receive_and_fabrics)
 	settings_free(&s);
 }
 
+Test(options, all_of_postcopy)
+{
+	struct settings s;
+
+	parses("demo --postcopy --preempt 64 --max-postcopy-bandwidth 1G/s --pull-link 3", &s);
+	cr_expect(s.postcopy_after == 1 && !s.postcopy_when_stuck && s.preempt == 64);
+	cr_expect(s.max_postcopy_bandwidth == GIB && s.pull_link == 3);
+	settings_free(&s);
+	parses("send --postcopy-after 4 --postcopy-when-stuck=2 --retry --preempt 1"
+	       " --max-postcopy-bandwidth unlimited",
+	       &s);
+	cr_expect(s.postcopy_after == 4 && s.postcopy_when_stuck == 2 && s.retry);
+	cr_expect(s.preempt == 1 && s.max_postcopy_bandwidth == 0);
+	settings_free(&s);
+	parses("send --resume 4711", &s);
+	cr_expect_eq(s.resume_pid, 4711);
+	settings_free(&s);
+	parses("receive --listen 0 --recover-within 1.5s", &s);
+	cr_expect_eq(s.recover_within_ns, 1500 * MS);
+	settings_free(&s);
+}
+
 Test(options, the_last_one_counts)
 {
 	struct settings s;
+
+	parses("demo --postcopy-after 7 --postcopy", &s);
+	cr_expect_eq(s.postcopy_after, 1);
+	settings_free(&s);
 
 	parses("demo --vcpus 3 --fabric ofi:tcp --vcpus 0 --fabric ofi:shm", &s);
 	cr_expect_eq(s.vcpus, 0);
@@ -288,6 +317,21 @@ static const struct bad bad[] = {
 	{"demo --vcpus \t1", "demo --vcpus", " 1", "from 0 to 64"},
 	{"demo --multifd 0", "demo --multifd", "0", "from 1 to 256"},
 	{"demo --multifd 257", "demo --multifd", "257", "from 1 to 256"},
+	{"demo --preempt 0", "demo --preempt", "0", "from 1 to 64"},
+	{"demo --preempt 65", "demo --preempt", "65", "from 1 to 64"},
+	{"demo --postcopy=1", "demo", "--postcopy takes no value", "viaduct demo --help"},
+	{"demo --postcopy-after 0", "demo --postcopy-after", "0", "from 1 to 1000000"},
+	{"send --postcopy-when-stuck 0", "send --postcopy-when-stuck", "0", "from 1 to 1000000"},
+	{"send --max-postcopy-bandwidth fast", "send --max-postcopy-bandwidth", "fast", "unlimited"},
+	{"demo --pull-link -1", "demo --pull-link", "-1", "from 0 to 1000"},
+	{"send --resume 0", "send --resume", "0", "from 1 to"},
+	{"send --resume 4294967297", "send --resume", "4294967297", "from 1 to"},
+	{"receive --recover-within 0s", "receive --recover-within", "0s", "longer than nothing"},
+	{"receive --recover-within 5", "receive --recover-within", "5", "300ms"},
+	{"demo --retry", "demo", "unknown option --retry", "viaduct demo --help"},
+	{"send --pull-link 1", "send", "unknown option --pull-link", "viaduct send --help"},
+	{"send --recover-within 1s", "send", "unknown option --recover-within", "viaduct send --help"},
+	{"receive --postcopy", "receive", "unknown option --postcopy", "viaduct receive --help"},
 	{"demo --max-rounds 0", "demo --max-rounds", "0", "from 1 to 1000000"},
 	{"demo --seed x", "demo --seed", "x", "whole number"},
 	{"demo --seed 9223372036854775808", "demo --seed", "9223372036854775808", "9223372036854775807"},
@@ -361,6 +405,11 @@ Test(help, names_each_option_and_fits_80_columns)
 		cr_expect_eq(lists(text, "--listen"), i == RECEIVE);
 		cr_expect_eq(lists(text, "--psk"), i == SEND || i == RECEIVE);
 		cr_expect_eq(lists(text, "--fabric"), i != FABRICS);
+		cr_expect_eq(lists(text, "--postcopy"), i == DEMO || i == SEND);
+		cr_expect_eq(lists(text, "--max-postcopy-bandwidth"), i == DEMO || i == SEND);
+		cr_expect_eq(lists(text, "--resume"), i == SEND);
+		cr_expect_eq(lists(text, "--pull-link"), i == DEMO);
+		cr_expect_eq(lists(text, "--recover-within"), i == RECEIVE);
 		while ((line = strsep(&rest, "\n")))
 			cr_expect(strlen(line) <= 80, "%zu columns: %s", strlen(line), line);
 		free(text);

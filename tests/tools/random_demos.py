@@ -29,6 +29,25 @@ def memory(chosen):
     return max(1, int((most // PAGE) ** chosen.random())) * PAGE
 
 
+def postcopy(chosen, size):
+    """When to switch, if ever, and what is to happen then."""
+    args = {"preempt": chosen.choice([1, 1, 2, 2, 3, 8])}
+    kind = chosen.random()
+    if kind < 0.5:
+        args["postcopy-after"] = chosen.choice([1, 1, 1, 2, 5])
+    elif kind < 0.7:
+        args["postcopy-when-stuck"] = chosen.randint(1, 3)
+    if chosen.random() < 0.7:
+        args["downtime-limit"] = "1us"  # else precopy is often done first
+    if chosen.random() < 0.4:
+        args["pull-link"] = chosen.choice([1, 1, 2, 3])
+    if size <= 16 * MIB and chosen.random() < 0.5:
+        args["max-postcopy-bandwidth"] = f"{chosen.choice([4, 20, 100])}M/s"
+    elif "pull-link" in args:
+        args["max-postcopy-bandwidth"] = "200M/s"  # not the demo's own: too long for a big guest
+    return args
+
+
 def arguments(chosen):
     size = memory(chosen)
     # A big guest that never rests is stopped after a few rounds: it would only take longer.
@@ -43,6 +62,8 @@ def arguments(chosen):
         "max-rounds": chosen.randint(1, most_rounds),
         "seed": chosen.getrandbits(63),
     }
+    if chosen.random() < 0.5:
+        args.update(postcopy(chosen, size))
     if size <= 16 * MIB and chosen.random() < 0.2:
         args["max-bandwidth"] = f"{chosen.choice([20, 50, 200])}M/s"
     return args
@@ -56,6 +77,10 @@ def demo(args):
           "verify")
     equal(report["multifd_channels"], args["multifd"], "multifd_channels")
     equal(report["fence"]["sealed"], True, "fence.sealed")
+    if report["mode"] == "postcopy":
+        check("postcopy-after" in args or "postcopy-when-stuck" in args, "nobody asked for postcopy")
+        check(report["postcopy"]["recoveries"] <= args.get("pull-link", 0), "it recovered too often")
+        return
     equal(report["fence"]["epochs"], report["rounds"], "fence.epochs")
     check(2 <= report["rounds"] <= args["max-rounds"] + 1, f"{report['rounds']} rounds")
 

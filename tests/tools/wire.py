@@ -28,9 +28,9 @@ def hello(role, version=1, magic=b"VIADUCT\n", fabric="ofi:tcp"):
     return frame(HELLO, payload)
 
 
-def setup(regions, slice_len=1 << 30, fabric="ofi:tcp", multifd=1):
-    """@regions: (name, length, page size) of each."""
-    payload = struct.pack(">HHHHQ", 1, multifd, 0, len(regions), slice_len) + text(fabric)
+def setup(regions, slice_len=1 << 30, fabric="ofi:tcp", multifd=1, epoch=1):
+    """@regions: (name, length, page size) of each. An epoch above 1 resumes a session."""
+    payload = struct.pack(">HHHHQQ", 1, multifd, 0, len(regions), slice_len, epoch) + text(fabric)
     for name, length, page_size in regions:
         payload += struct.pack(">QI", length, page_size) + text(name)
     return frame(SETUP, payload)

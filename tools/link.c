@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * link.c -- the session at hand, how one that was lost in postcopy is replaced, and how
+ * viaduct demo --pull-link loses it.
+ *
+ * It must never give a guest up for a failure that may pass: only the destination's own word, a
+ * refused connection, the user or --recover-within end the wait.
+ */
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "tools/run.h"
+
+/* Between two tries of the source with --retry. */
+#define PAUSE_MIN_NS (100 * VIA_NS_PER_MS)
+#define PAUSE_MAX_NS (2 * VIA_NS_PER_S)
+
+/* The destination waits so long before it listens again with what cannot work (a lost key file). */
+#define HOPELESS_NS VIA_NS_PER_S
+
+/* --pull-link does not wait for less than this to be lacking: it could be gone at once. */
+#define PULL_ANYWAY (UINT64_C(1) << 20)
+
+void link_init(struct link *link, const struct settings *settings,
+	       const struct via_session_config *config)
+{
+	*link = (struct link){.settings = settings,
+			      .config = config,
+			      .listen_fd = -1,
+			      .resume_fd = -1,
+			      .cancel_fd = -1};
+	progress_init(&link->view);
+}
+
+void link_use(struct link *link, struct via_session *session)
+{
+	link->session = session;
+	interrupt_watch(session);
+}
+
+static void say(struct link *link, const struct via_error *what)
+{
+	if (link->settings->quiet)
+		return;
+	progress_end(&link->view);
+	report_error(what);
+}
+
+static void say_paused(struct link *link, const struct via_error *why, const char *remedy)
+{
+	struct via_error paused = {0};
+
+	via_fail(&paused, why->code, "the migration is paused\n%s: %s\n%s", why->what,
+		 why->seen[0] ? why->seen : via_err_text(why->code), remedy);
+	say(link, &paused);
+}
+
+/* -- source -------------------------------------------------------------------- */
+
+/* Until it is time for the next try. False: the user gives up. */
+static bool wait_to_try(const struct link *link, uint64_t pause_ns)
+{
+	uint64_t deadline = link->settings->retry ? via_deadline_in(pause_ns) : VIA_NEVER;
+	struct pollfd p[] = {{.fd = link->cancel_fd, .events = POLLIN},
+			     {.fd = link->resume_fd, .events = POLLIN}};
+	eventfd_t ignored;
+
+	while (poll(p, 2, via_deadline_poll_ms(deadline)) < 0 && errno == EINTR)
+		;
+	(void)eventfd_read(link->resume_fd, &ignored);
+	return !interrupt_is_canceled();
+}
+
+static int gave_up(struct via_error *err)
+{
+	return via_fail(err, -ECANCELED,
+			"resume the migration\nit was given up by request\n"
+			"the guest ran at the destination and lacks pages there: start it again "
+			"from its disk");
+}
+
+static int is_gone(const struct link *link, int code, struct via_error *err)
+{
+	if (!link->moved)
+		return via_fail(err, code,
+				"resume the migration: the destination's process is gone\n"
+				"whether the guest had begun to run there was not confirmed\n"
+				"start it again from its disk");
+	return via_fail(err, code,
+			"resume the migration: the destination's process is gone\n"
+			"the guest ran there and its memory was never complete anywhere else: it "
+			"is lost\nstart it again from its disk");
+}
+
+int link_recover_source(void *arg, const struct via_resume *lost, const struct via_error *why,
+			uint64_t deadline_ns, struct via_session **session, struct via_error *err)
+{
+	struct link *link = arg;
+	struct via_session_config config = *link->config;
+	uint64_t pause_ns = PAUSE_MIN_NS;
+	eventfd_t ignored;
+	char remedy[128];
+	int last = 0;
+
+	(void)deadline_ns; /* a source has none */
+	config.resume = lost;
+	link_use(link, NULL);
+	(void)eventfd_read(link->resume_fd, &ignored); /* of before: not meant for this loss */
+	snprintf(remedy, sizeof(remedy),
+		 link->settings->retry
+			 ? "wait: it is resumed as soon as that works (SIGINT gives it up)"
+			 : "once that is mended: viaduct send --resume %d (SIGINT gives it up)",
+		 (int)getpid());
+	say_paused(link, why, remedy);
+	while (wait_to_try(link, pause_ns)) {
+		struct via_error failed = {0};
+		int rc = via_migrate_connect(link->settings->peer, &config,
+					     demo_guest_source(link->guest), link->cancel_fd,
+					     session, &failed);
+
+		if (!rc) {
+			link_use(link, *session);
+			return 0;
+		}
+		if (rc == -ECONNREFUSED || rc == -ESTALE)
+			return is_gone(link, rc, err);
+		/* Without end by itself: not the same again and again. */
+		if (!interrupt_is_canceled() && (!link->settings->retry || rc != last))
+			say_paused(link, &failed, remedy);
+		last = rc;
+		pause_ns = 2 * pause_ns < PAUSE_MAX_NS ? 2 * pause_ns : PAUSE_MAX_NS;
+	}
+	return gave_up(err);
+}
+
+/* -- destination ------------------------------------------------------------------ */
+
+static int fail_wait(const struct link *link, struct via_error *err)
+{
+	if (interrupt_is_canceled())
+		return via_fail(err, -ECANCELED,
+				"wait for the source to resume\nit was given up by request\n"
+				"the guest here lacks pages and was stopped: start it again from "
+				"its disk");
+	return via_fail(err, -ETIMEDOUT,
+			"wait for the source to resume\nit did not within %.4g s; the guest here "
+			"lacks pages and was stopped\nstart it again from its disk",
+			(double)link->settings->recover_within_ns / 1e9);
+}
+
+int link_recover_destination(void *arg, const struct via_resume *lost, const struct via_error *why,
+			     uint64_t deadline_ns, struct via_session **session,
+			     struct via_error *err)
+{
+	const char *remedy =
+		deadline_ns == VIA_NEVER
+			? "have the source resume it: viaduct send --resume PID there"
+			: "wait: the guest is complete, only its source may not know it";
+	struct link *link = arg;
+	struct via_session_config config = *link->config;
+	struct via_wait wait = {.deadline_ns = via_deadline_in(link->settings->recover_within_ns),
+				.cancel_fd = link->cancel_fd};
+	struct pollfd p = {.fd = link->cancel_fd, .events = POLLIN};
+
+	if (deadline_ns < wait.deadline_ns)
+		wait.deadline_ns = deadline_ns;
+	config.resume = lost;
+	link_use(link, NULL);
+	say_paused(link, why, remedy);
+	for (;;) {
+		struct via_error failed = {0};
+		int rc = via_migrate_accept(link->listen_fd, &config,
+					    demo_guest_destination(link->guest), &wait, session,
+					    &failed);
+
+		if (!rc) {
+			link_use(link, *session);
+			return 0;
+		}
+		if (interrupt_is_canceled() || via_deadline_passed(wait.deadline_ns))
+			return fail_wait(link, err);
+		say_paused(link, &failed, remedy);
+		if (via_err_scope(rc) == VIA_SCOPE_CALL)
+			(void)poll(&p, 1, (int)(HOPELESS_NS / VIA_NS_PER_MS));
+	}
+}
+
+/* -- progress ------------------------------------------------------------------------ */
+
+/* Lose the session each time that a quarter of what was lacking has come. */
+static void pull(struct link *link, const struct via_progress *p)
+{
+	struct via_error why = {0};
+
+	if (p->phase != VIA_PHASE_POSTCOPY || link->pulled == link->settings->pull_link ||
+	    !link->session)
+		return;
+	if (!link->pull_below)
+		link->pull_below = p->remaining - p->remaining / 4;
+	if (p->remaining > PULL_ANYWAY && p->remaining >= link->pull_below)
+		return;
+	link->pulled++;
+	link->pull_below -= link->pull_below / 4;
+	via_fail(&why, -ECONNRESET, "session\nlink pulled by --pull-link (%llu of %llu)\nwait",
+		 (unsigned long long)link->pulled, (unsigned long long)link->settings->pull_link);
+	via_session_abort(link->session, &why);
+	link->session = NULL; /* lost: once is enough */
+}
+
+void link_progress(void *arg, const struct via_progress *p)
+{
+	struct link *link = arg;
+
+	if (p->phase == VIA_PHASE_PAUSED)
+		link_use(link, NULL);
+	if (p->phase == VIA_PHASE_POSTCOPY)
+		link->moved = true;
+	if (!link->settings->quiet)
+		progress_show(&link->view, p);
+	pull(link, p);
+}
