@@ -51,10 +51,10 @@ def library(path, name):
     """What is wrong with `#include <name>` in @path, or None."""
     for pattern, folder in LIBRARIES:
         if re.match(pattern, name):
-            baseline = f"bench/bare_{folder.split('/')[1]}.c"
-            if path.startswith(folder) or path == baseline:
+            baseline = f"bench/bare_{folder.split('/')[1]}"
+            if path.startswith(folder) or re.fullmatch(baseline + r"(_\w+)?\.c", path):
                 return None
-            return f"may be included in {folder} and {baseline} only"
+            return f"may be included in {folder} and {baseline}*.c only"
     return None
 
 

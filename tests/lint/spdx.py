@@ -4,7 +4,7 @@
 
 import tree
 
-SUFFIXES = (".c", ".h", ".py", ".sh", "meson.build", "meson_options.txt", ".clang-format")
+SUFFIXES = (".c", ".h", ".py", ".sh", ".pml", "meson.build", "meson_options.txt", ".clang-format")
 
 
 def is_source(path, head):
