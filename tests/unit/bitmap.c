@@ -167,6 +167,43 @@ Test(bitmap, take_returns_and_clears_one_word)
 	via_bitmap_fini(&map);
 }
 
+Test(bitmap, take_bits_takes_those_of_the_mask)
+{
+	static const uint64_t masks[] = {0, 1, UINT64_C(1) << 63, 0xf0f0, UINT64_MAX};
+
+	for (unsigned i = 0; i < sizeof(masks) / sizeof(masks[0]); i++) {
+		const uint64_t word = UINT64_C(0x8000000000ff00ff);
+		struct via_bitmap map;
+
+		cr_assert_eq(via_bitmap_init(&map, 192), 0);
+		via_bitmap_set(&map, 0, 192);
+		via_bitmap_clear(&map, 64 + 8, 8);
+		via_bitmap_clear(&map, 64 + 24, 39);
+		cr_assert_eq(via_bitmap_take_bits(&map, 1, masks[i]), word & masks[i]);
+		cr_assert_eq(via_bitmap_take_bits(&map, 1, masks[i]), 0, "a bit was taken twice");
+		cr_assert_eq(via_bitmap_take_word(&map, 1), word & ~masks[i], "others stay");
+		cr_assert_eq(via_bitmap_count(&map), 128, "other words stay");
+		via_bitmap_fini(&map);
+	}
+}
+
+Test(bitmap, test_and_set_says_what_was)
+{
+	static const size_t at[] = {0, 1, 63, 64, 127, 128, 129};
+	struct via_bitmap map;
+
+	cr_assert_eq(via_bitmap_init(&map, 130), 0);
+	for (unsigned i = 0; i < sizeof(at) / sizeof(at[0]); i++) {
+		cr_assert_not(via_bitmap_test_and_set(&map, at[i]), "bit %zu", at[i]);
+		cr_assert(via_bitmap_test(&map, at[i]));
+		cr_assert(via_bitmap_test_and_set(&map, at[i]), "bit %zu", at[i]);
+		cr_assert_eq(via_bitmap_count(&map), i + 1);
+	}
+	via_bitmap_clear(&map, 63, 1);
+	cr_assert_not(via_bitmap_test_and_set(&map, 63));
+	via_bitmap_fini(&map);
+}
+
 Test(bitmap, next_run_at_the_end)
 {
 	struct via_bitmap map;

@@ -183,3 +183,31 @@ Test(ledger, totals_go_on_over_epochs)
 	cr_assert_eq(l.total_writes, 0);
 	cr_assert_eq(l.open.epoch, 3);
 }
+
+/* Whatever was under way when the channel was lost: only what it has written in all is kept. */
+Test(ledger, reopen_keeps_the_totals_alone)
+{
+	struct via_ledger l = posted(1, 3);
+	struct via_fence_count fence;
+
+	cr_assert_eq(via_ledger_retire(&l, 1), 0);
+	cr_assert_eq(via_ledger_fence(&l, &fence), 0);
+	via_ledger_post(&l, 7);
+	via_ledger_reopen(&l, 9);
+	cr_assert_eq(l.total_writes, 4);
+	cr_assert_eq(l.total_bytes, 307);
+	cr_assert_eq(l.outstanding, 0);
+	cr_assert_eq(l.drained_epoch, 0);
+	cr_assert_eq(via_ledger_drained(&l, &fence), -EINVAL, "that fence is gone");
+	cr_assert_eq(via_ledger_retire(&l, 1), -EBADMSG);
+
+	via_ledger_post(&l, 11);
+	cr_assert_eq(via_ledger_fence(&l, &fence), 0);
+	cr_assert_eq(fence.epoch, 9);
+	cr_assert_eq(fence.writes, 1);
+	cr_assert_eq(fence.bytes, 11);
+	cr_assert_eq(via_ledger_retire(&l, 1), 0);
+	cr_assert_eq(via_ledger_drained(&l, &fence), 0);
+	cr_assert_eq(l.total_writes, 5);
+	cr_assert_eq(l.total_bytes, 318);
+}
