@@ -9,7 +9,8 @@
  *
  * Postcopy asks a little more of the RAM: anonymous, shared or hugetlbfs memory whose pages the
  * engine may discard and register with userfaultfd. Pages must not be locked (mlock) at the
- * destination: what is locked cannot be absent.
+ * destination: what is locked cannot be absent. Huge pages that are discarded go back to the pool: leave
+ * it to the guest, or pages that come may find none.
  */
 #ifndef VIA_MIGRATE_GUEST_H
 #define VIA_MIGRATE_GUEST_H

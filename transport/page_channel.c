@@ -75,7 +75,7 @@ static int gather_runs(const struct via_session *s, const struct via_run *run, u
 	for (unsigned i = 0; i < nruns; i++) {
 		struct via_run left = run[i];
 
-		while (left.len) {
+		do {
 			struct region_piece piece;
 			int rc = regions_piece(s, &left, SIZE_MAX, &piece);
 
@@ -89,7 +89,7 @@ static int gather_runs(const struct via_session *s, const struct via_run *run, u
 			g->len += piece.len;
 			left.off += piece.len;
 			left.len -= piece.len;
-		}
+		} while (left.len);
 	}
 	return 0;
 }

@@ -27,6 +27,12 @@ int regions_init(struct via_session *s, const struct via_region *regions, unsign
 		return via_fail(err, -EINVAL,
 				"describe guest RAM\n%u regions\ngive 1 to %u of them", n,
 				VIA_REGIONS_MAX);
+	for (unsigned i = 0; i < n; i++)
+		if (slice_len < regions[i].desc.page_size)
+			return via_fail(err, -EINVAL,
+					"describe guest RAM\nslices of %llu bytes, pages of %u\n"
+					"choose slices that are at least as long as a page",
+					(unsigned long long)slice_len, regions[i].desc.page_size);
 	for (unsigned i = 0; i < n && total <= SLICES_MAX; i++)
 		total += count_slices(&regions[i], slice_len);
 	if (total > SLICES_MAX)

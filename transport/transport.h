@@ -52,7 +52,7 @@ struct via_session_config {
 	uint64_t handshake_ns;  /* for each step of the handshake; 0: 10 s */
 	uint64_t dead_after_ns; /* a peer silent for so long is lost; 0: 5 s */
 	uint64_t stall_ns;      /* work in flight that does not move for so long is lost; 0: 30 s */
-	uint64_t slice_len;     /* bytes of a registered slice; 0: 1 GiB */
+	uint64_t slice_len;     /* bytes of a registered slice, at least a page; 0: 1 GiB */
 	/*
 	 * Resume this session, with the same regions; NULL: a new one. Guest memory of a resumed
 	 * session is sealed from the start. A peer that does not know it refuses with -ESTALE.
