@@ -420,9 +420,9 @@ static int resume(struct destination *d, struct via_resume *lost, struct via_err
 	int rc;
 
 	via_log("postcopy is paused: %s: %s", why->what, why->seen);
+	show_paused(d);
 	if (d->session)
 		leave_session(d, why, lost);
-	show_paused(d);
 	rc = d->config.recover(d->config.recover_arg, lost, why, deadline_ns, &d->session, &err);
 	*gave_up = rc != 0;
 	if (!rc)

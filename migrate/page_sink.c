@@ -223,7 +223,8 @@ static int install_answer(struct fault_server *fs, const struct open_request *as
 		return -EPROTO;
 	rc = install(fs->sink, asked->region, asked->page, 1, src);
 	via_hist_add(&fs->install_ns, via_now_ns() - start);
-	count(&fs->sink->request_pages, 1);
+	if (!rc)
+		count(&fs->sink->request_pages, 1);
 	return rc;
 }
 

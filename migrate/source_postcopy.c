@@ -168,6 +168,9 @@ static int serve(struct source *src, struct via_error *err)
 	int rc;
 
 	src->progress.phase = VIA_PHASE_POSTCOPY;
+	rc = source_tick(src, err); /* at least once: it may be over sooner than an interval */
+	if (rc)
+		return rc;
 	for (;;) {
 		rc = via_main_receive(src->session, via_deadline_in(src->config.interval_ns), &m,
 				      err);
@@ -273,11 +276,11 @@ static int resume(struct source *src, struct via_resume *lost, struct via_error 
 	int rc;
 
 	via_log("postcopy is paused: %s: %s", why->what, why->seen);
-	if (src->session)
-		leave_session(src, why, lost);
 	src->progress.phase = VIA_PHASE_PAUSED;
 	if (src->config.progress)
 		src->config.progress(src->config.progress_arg, &src->progress);
+	if (src->session)
+		leave_session(src, why, lost);
 	rc = src->config.recover(src->config.recover_arg, lost, why, VIA_NEVER, &src->session,
 				 &err);
 	*gave_up = rc != 0;
