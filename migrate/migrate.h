@@ -39,7 +39,7 @@ enum via_phase {
 	VIA_PHASE_PRECOPY,    /* the guest runs while its RAM is sent */
 	VIA_PHASE_SWITCHOVER, /* the guest is stopped; last round, fence, seal, device state */
 	VIA_PHASE_POSTCOPY,   /* the guest runs at the destination, which lacks some pages */
-	VIA_PHASE_PAUSED,     /* as before, and the session is lost: recovery. It is closed after the
+	VIA_PHASE_PAUSED, /* as before, and the session is lost: recovery. It is closed after the
 			       * progress function was told: whoever else knows it, lets it go there */
 	VIA_PHASE_DONE,
 };

@@ -23,7 +23,7 @@
 #define PAGE       4096u
 #define LARGE_PAGE 65536u
 #define REGION_LEN 262144u
-#define SLICE_LEN  16384u /* a large page has four */
+#define SLICE_LEN  65536u /* a region has four */
 
 #define PATIENCE_NS (20 * VIA_NS_PER_S)
 
