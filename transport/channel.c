@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "transport/page_channel.h"
 #include "transport/session.h"
 
 /* Polls before sleeping: a reply that is a few microseconds away is not worth two wake-ups. */
@@ -64,6 +65,12 @@ static int init_staging(struct via_channel *ch, struct via_error *err)
 	unsigned slots;
 
 	ch->slot_len = page_len_max(s);
+	if (ch->slot_len > VIA_STAGED_PAGE_MAX)
+		return via_fail(err, -EOPNOTSUPP,
+				"open channel %s %u\nguest RAM has pages of %zu bytes\n"
+				"pages of up to %u bytes can be moved by postcopy",
+				via_channel_kind_name(ch->kind), ch->index, ch->slot_len,
+				VIA_STAGED_PAGE_MAX);
 	if (ch->kind == VIA_MULTIFD && ch->slot_len < STAGED_BULK_LEN)
 		ch->slot_len = STAGED_BULK_LEN;
 	slots = STAGING_LEN / ch->slot_len < CHANNEL_RECEIVES_MIN
@@ -142,6 +149,8 @@ void channel_release_all(struct via_channel *ch)
 	pthread_mutex_lock(&s->lock);
 	ep = ch->ep;
 	ch->ep = NULL;
+	free(ch->peer_ready); /* the keeper may be putting one there */
+	ch->peer_ready = NULL;
 	pthread_mutex_unlock(&s->lock);
 	if (ep) {
 		const struct via_fabric_ops *ops = ep->fab->ops;
@@ -167,8 +176,6 @@ void channel_release_all(struct via_channel *ch)
 	ch->rkeys = NULL;
 	via_pool_fini(&ch->tx);
 	via_pool_fini(&ch->rx);
-	free(ch->peer_ready);
-	ch->peer_ready = NULL;
 	free(ch->batch_message);
 	ch->batch_message = NULL;
 	ch->credits = ch->owed = 0;

@@ -10,6 +10,7 @@
  * Invariant: DRAINED {e} is sent only after every channel's FENCE {e}; SEALED only after every
  * key is revoked; the source leaves via_session_seal() only when every channel still lives.
  */
+#include <sched.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
@@ -258,15 +259,21 @@ static int send_drained(struct via_session *s)
 
 static int send_sealed(struct via_session *s)
 {
+	uint64_t deadline = via_deadline_in(s->config.stall_ns);
 	uint8_t buf[16];
 	ssize_t n;
 
 	if (!s->seal_asked)
 		return 0;
 	s->seal_asked = false;
+	atomic_store(&s->sealed, true);
+	while (atomic_load(&s->in_batch)) { /* a message that should have come before the fence */
+		if (via_deadline_passed(deadline))
+			return -ETIMEDOUT;
+		sched_yield();
+	}
 	if (!(via_session_test_switches & SESSION_TEST_NO_SEAL))
 		regions_revoke(s);
-	atomic_store(&s->sealed, true);
 	n = via_epoch_encode(s->sealed_epoch, buf, sizeof(buf));
 	return channel_send(&s->main_channel, VIA_MESSAGE_SEALED, buf, (size_t)n, 0);
 }

@@ -16,14 +16,20 @@ static int deal_with(struct via_channel *ch, struct channel_rx *rx)
 {
 	struct via_session *s = ch->session;
 	const struct via_message *m = &rx->message;
+	int rc = -EPROTO;
 
 	if (m->more)
 		return -EPROTO;
 	if (m->type == VIA_MESSAGE_FENCE)
 		return fence_on_multifd(ch, m->payload, m->len);
-	if (m->type < VIA_MESSAGE_USER || !s->batch_message || atomic_load(&s->sealed))
+	if (m->type < VIA_MESSAGE_USER || !s->batch_message)
 		return -EPROTO;
-	return s->batch_message(s->batch_arg, ch->index, m->type, m->payload, m->len);
+	/* Counted before the look: whoever seals waits for those that did not see it. */
+	atomic_fetch_add(&s->in_batch, 1);
+	if (!atomic_load(&s->sealed))
+		rc = s->batch_message(s->batch_arg, ch->index, m->type, m->payload, m->len);
+	atomic_fetch_sub(&s->in_batch, 1);
+	return rc;
 }
 
 static void *receiver_main(void *arg)

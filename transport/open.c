@@ -383,7 +383,7 @@ static int may_open(struct via_session *s, const struct via_channel *ch, uint64_
 	state = ch->state;
 	/* It has keys to memory that is sealed: it may become one that carries pages. */
 	again = state == CHANNEL_READY && ch->kind == VIA_MULTIFD && atomic_load(&s->sealed) &&
-		!ch->slot_len;
+		!ch->slot_len && !ch->taken;
 	last = ch->epoch;
 	pthread_mutex_unlock(&s->lock);
 	if (epoch == last && (state == CHANNEL_OPENING || state == CHANNEL_READY))

@@ -10,6 +10,9 @@
 /* A pause shorter than this is not worth a sleep; the debt is carried to the next write. */
 #define PACE_SLACK_NS (200 * VIA_NS_PER_US)
 
+/* Who waits for his turn looks so often whether there still is a limit. */
+#define PACE_LOOK_NS (50 * VIA_NS_PER_MS)
+
 int channel_pace(struct via_channel *ch, uint64_t bytes)
 {
 	struct via_session *s = ch->session;
@@ -26,7 +29,9 @@ int channel_pace(struct via_channel *ch, uint64_t bytes)
 	while (!atomic_compare_exchange_weak(&s->pace_ns, &turn,
 					     (turn + PACE_SLACK_NS < now ? now : turn) + cost))
 		;
-	while (n >= 0 && turn > via_now_ns() + PACE_SLACK_NS)
-		n = channel_wait(ch, turn, -1);
+	/* The limit may be lifted meanwhile. */
+	while (n >= 0 && (now = via_now_ns()) + PACE_SLACK_NS < turn &&
+	       atomic_load_explicit(&s->bandwidth, memory_order_relaxed))
+		n = channel_wait(ch, turn - now < PACE_LOOK_NS ? turn : now + PACE_LOOK_NS, -1);
 	return n < 0 ? n : 0;
 }

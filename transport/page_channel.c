@@ -25,7 +25,8 @@ struct via_channel *via_channel_take(struct via_session *s, enum via_channel_kin
 	if (!ch)
 		return NULL;
 	pthread_mutex_lock(&s->lock);
-	mine = ch->state == CHANNEL_READY && !ch->taken;
+	/* A multifd channel without staging has a worker of the transport's. */
+	mine = ch->state == CHANNEL_READY && !ch->taken && (kind != VIA_MULTIFD || ch->slot_len);
 	ch->taken = ch->taken || mine;
 	pthread_mutex_unlock(&s->lock);
 	return mine ? ch : NULL;

@@ -21,6 +21,12 @@
 
 struct via_channel;
 
+/*
+ * The longest page of guest RAM that staging is made for, bytes: longer ones would keep a vCPU waiting
+ * for too long. A channel that would need it is refused with -EOPNOTSUPP.
+ */
+#define VIA_STAGED_PAGE_MAX (16u << 20)
+
 /* Content of guest RAM in one staged message: as many runs, at least. */
 #define VIA_STAGED_RUNS 64u
 

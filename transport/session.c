@@ -264,8 +264,9 @@ bool via_session_postcopy_wanted(const struct via_session *s)
 	return atomic_load(&s->postcopy_wanted);
 }
 
-void via_session_resume_point(const struct via_session *s, struct via_resume *resume)
+void via_session_resume_point(struct via_session *s, struct via_resume *resume)
 {
+	pthread_mutex_lock(&s->lock);
 	memcpy(resume->id, s->id, sizeof(resume->id));
 	/* One that resumed and opened no channel used no epoch: its source may not even know of it. */
 	resume->epoch = s->resumed ? s->epoch - 1 : s->epoch;
@@ -277,6 +278,7 @@ void via_session_resume_point(const struct via_session *s, struct via_resume *re
 	for (unsigned i = 0; i < s->npreempt; i++)
 		if (s->preempt[i].epoch > resume->epoch)
 			resume->epoch = s->preempt[i].epoch;
+	pthread_mutex_unlock(&s->lock);
 }
 
 void via_session_set_bandwidth(struct via_session *s, uint64_t bytes_per_s)

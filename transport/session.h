@@ -94,7 +94,7 @@ struct via_channel {
 
 	/* worker: multifd */
 	pthread_t worker;
-	bool has_worker; /* under session->worker_lock, as wake_fd's end */
+	bool has_worker; /* who ends it holds session->worker_lock */
 	_Atomic bool worker_stop;
 	int wake_fd;                   /* eventfd: a round began, or stop */
 	struct via_fence_count fenced; /* destination: the last fence; migration thread's once
@@ -181,6 +181,7 @@ struct via_session {
 	_Atomic uint64_t epochs_drained;
 	_Atomic unsigned fences_missing; /* destination */
 	_Atomic bool sealed;
+	_Atomic unsigned in_batch; /* destination: receivers that are inside batch_message */
 	struct via_hist drain_ns;
 	via_batch_message_fn *batch_message; /* destination */
 	void *batch_arg;

@@ -246,7 +246,7 @@ bool via_session_postcopy_wanted(const struct via_session *session);
 void via_session_wake(struct via_session *session);
 
 /* What is needed to resume this session, failed or not. Migration thread. */
-void via_session_resume_point(const struct via_session *session, struct via_resume *resume);
+void via_session_resume_point(struct via_session *session, struct via_resume *resume);
 
 /* Limit all multifd writes together to @bytes_per_s; 0: no limit. Any thread. */
 void via_session_set_bandwidth(struct via_session *session, uint64_t bytes_per_s);
