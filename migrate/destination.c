@@ -19,6 +19,9 @@
 
 #define MAX_STATE_LEN ((size_t)1 << 30)
 
+/* A source that was refused ends the session. */
+#define REFUSED_NS (5 * VIA_NS_PER_S)
+
 /* The source's migration thread speaks once a second; its guest's pause() and save() may take a while. */
 #define SILENCE_NS (30 * VIA_NS_PER_S)
 
@@ -45,9 +48,12 @@ struct destination {
 	struct page_store *store; /* NULL: it was not announced */
 	struct page_sink *sink;
 	struct page_map_place map;
+	bool armed;        /* ARMED was sent: from here on a lost session is resumed */
+	bool guest_failed; /* it was not loaded, or not started: never resumed */
 	bool running;
 	bool complete_sent;
-	uint64_t epochs; /* drained in sessions that were lost */
+	bool resumed, resume_told; /* this session; and it was told what is lacking */
+	uint64_t epochs;           /* drained in sessions that were lost */
 };
 
 /* -- zero pages: in the receivers' threads --------------------------------------- */
@@ -58,6 +64,7 @@ static int zero_pages(void *arg, unsigned channel, uint8_t type, const uint8_t *
 	const struct via_region *r;
 	struct engine_zero zero;
 	struct engine_zero_range range;
+	uint64_t end = 0;
 	int rc;
 
 	(void)channel;
@@ -71,8 +78,9 @@ static int zero_pages(void *arg, unsigned channel, uint8_t type, const uint8_t *
 		uint64_t page_size = r->desc.page_size;
 
 		rc = engine_zero_get_range(payload, i, r->desc.len / page_size, &range);
-		if (rc)
-			return rc;
+		if (rc || range.first < end) /* ascending: a message is one pass at most */
+			return -EPROTO;
+		end = range.first + range.n;
 		if (!zero.fresh)
 			memset((uint8_t *)r->addr + range.first * page_size, 0,
 			       range.n * page_size);
@@ -86,7 +94,8 @@ static int on_status(struct destination *d, const struct via_message *m, struct 
 {
 	struct engine_status s;
 
-	if (m->more || engine_status_decode(m->payload, m->len, &s))
+	if (m->more || engine_status_decode(m->payload, m->len, &s) || s.phase < VIA_PHASE_SETUP ||
+	    s.phase > VIA_PHASE_POSTCOPY)
 		return via_fail(err, -EPROTO,
 				"receive the guest\na malformed STATUS\n"
 				"check that both sides run the same release");
@@ -132,6 +141,27 @@ static int make_state_room(struct destination *d, size_t more, struct via_error 
 	return 0;
 }
 
+/*
+ * The guest could not be loaded or started: say so, so that the source may run it again, and let the
+ * source end the session. Were it ended here, that could overtake the message.
+ */
+static int refuse_run(struct destination *d, int code, struct via_error *err)
+{
+	uint64_t deadline = via_deadline_in(REFUSED_NS);
+	struct via_message m;
+	uint8_t buf[1024];
+	ssize_t n;
+
+	d->guest_failed = true;
+	via_fail(err, code, "start the guest\n%s\nsee the guest's own messages",
+		 via_err_text(code));
+	n = via_error_encode(err, buf, sizeof(buf));
+	if (n > 0 && !via_main_send(d->session, ENGINE_RUN_REFUSED, buf, (size_t)n, NULL))
+		while (!via_main_receive(d->session, deadline, &m, NULL))
+			;
+	return code;
+}
+
 static int on_state(struct destination *d, const struct via_message *m, struct via_error *err)
 {
 	int rc = d->loaded ? via_fail(err, -EPROTO,
@@ -145,9 +175,13 @@ static int on_state(struct destination *d, const struct via_message *m, struct v
 	d->state_len += m->len;
 	if (m->more)
 		return 0;
+	if (d->sink && !page_sink_begin_load(d->sink))
+		return -ECONNRESET; /* nobody would answer its faults */
 	rc = d->guest->load(d->guest->arg, d->state, d->state_len, err);
+	if (d->sink && !page_sink_end_load(d->sink))
+		rc = rc ? rc : -ECONNRESET; /* what it has read need not be the guest's memory */
 	d->loaded = !rc;
-	return rc;
+	return rc ? refuse_run(d, rc, err) : 0;
 }
 
 static int check_run(struct destination *d, const struct via_message *m, struct via_error *err)
@@ -161,27 +195,13 @@ static int check_run(struct destination *d, const struct via_message *m, struct 
 				"start the guest\na malformed RUN\n"
 				"check that both sides run the same release");
 	if (!stats.sealed || epoch != d->epochs + stats.epochs || !d->loaded || d->running ||
-	    (d->store && !d->map.complete))
+	    (d->store && !d->armed))
 		return via_fail(err, -EPROTO,
 				"start the guest\nRUN came with memory %s and device state %s\n"
 				"this is a fault of the source's program: report it",
 				stats.sealed ? "sealed" : "not sealed",
 				d->loaded ? "loaded" : "not loaded");
 	return 0;
-}
-
-/* The guest could not be started: say so, so that the source may run it again. */
-static int refuse_run(struct destination *d, int code, struct via_error *err)
-{
-	uint8_t buf[1024];
-	ssize_t n;
-
-	via_fail(err, code, "start the guest\n%s\nsee the guest's own messages",
-		 via_err_text(code));
-	n = via_error_encode(err, buf, sizeof(buf));
-	if (n > 0)
-		(void)via_main_send(d->session, ENGINE_RUN_REFUSED, buf, (size_t)n, NULL);
-	return code;
 }
 
 /* Positive: the guest runs, and has all of its memory. */
@@ -263,13 +283,14 @@ static int on_page_map(struct destination *d, const struct via_message *m, struc
 	rc = page_store_arm(d->store, err);
 	if (!rc)
 		rc = page_sink_serve_faults(d->sink, d->session, err);
+	d->armed = !rc;
 	return rc ? rc : via_main_send(d->session, ENGINE_ARMED, NULL, 0, err);
 }
 
 static int on_bulk(struct destination *d, struct via_error *err)
 {
-	int rc = d->running && d->store ? wait_channels(d, VIA_MULTIFD, err)
-					: fail_order("BULK", err);
+	int rc = d->running && d->store && !d->resumed ? wait_channels(d, VIA_MULTIFD, err)
+						       : fail_order("BULK", err);
 
 	return rc ? rc : page_sink_install_bulk(d->sink, d->session, err);
 }
@@ -278,9 +299,10 @@ static int on_bulk(struct destination *d, struct via_error *err)
 static int on_resume(struct destination *d, struct via_error *err)
 {
 	struct via_bitmap lacking[VIA_REGIONS_MAX];
-	int rc = d->result->postcopy.recoveries ? wait_channels(d, VIA_PREEMPT, err)
-						: fail_order("RESUME", err);
+	int rc = d->resumed && !d->resume_told ? wait_channels(d, VIA_PREEMPT, err)
+					       : fail_order("RESUME", err);
 
+	d->resume_told = true;
 	if (!rc && d->running)
 		rc = via_main_send(d->session, ENGINE_RUNNING, NULL, 0, err);
 	if (rc)
@@ -311,6 +333,8 @@ static int check_complete(struct destination *d, struct via_error *err)
 /* Positive: done. */
 static int on_message(struct destination *d, const struct via_message *m, struct via_error *err)
 {
+	if (d->resumed && !d->resume_told && m->type != ENGINE_RESUME && m->type != ENGINE_STATUS)
+		return fail_order("a message before RESUME", err);
 	switch (m->type) {
 	case ENGINE_STATUS:
 		return on_status(d, m, err);
@@ -379,6 +403,9 @@ static void leave_session(struct destination *d, const struct via_error *why,
 	via_session_close(d->session);
 	d->session = NULL;
 	d->complete_sent = false;
+	d->resume_told = false;
+	if (d->running && !atomic_load(&d->store->missing))
+		page_store_release(d->store); /* complete: nobody has to wait for anything */
 }
 
 static int go_on(struct destination *d, struct via_error *err)
@@ -391,6 +418,7 @@ static int go_on(struct destination *d, struct via_error *err)
 		return via_fail(err, -EPROTO,
 				"resume the migration\nits regions are not those it began with\n"
 				"check that both sides run the same release");
+	d->resumed = true;
 	d->result->postcopy.recoveries++;
 	rc = via_session_wait_channel(d->session, VIA_CHANNEL_ESSENTIAL, 0, err);
 	return rc ? rc : follow(d, err);
@@ -436,8 +464,8 @@ static int resume(struct destination *d, struct via_resume *lost, struct via_err
 
 static bool can_resume(const struct destination *d, int code)
 {
-	return d->map.complete && d->config.recover && code != -ECANCELED && code != -EPROTO &&
-	       code != -EBADMSG;
+	return d->armed && !d->guest_failed && d->config.recover && code != -ECANCELED &&
+	       code != -EPROTO && code != -EBADMSG;
 }
 
 /* As receive(), and again when the session is lost in postcopy. */
@@ -521,6 +549,7 @@ int via_migrate_destination(struct via_session **session, const struct via_desti
 	result->total_ns = via_now_ns() - d.start_ns;
 	if (d.session)
 		via_session_stats(d.session, &result->session);
+	result->session.epochs += d.session ? d.epochs : 0;
 	*session = d.session;
 	return rc ? via_error_pass(err, &first) : 0;
 }

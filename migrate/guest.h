@@ -69,9 +69,16 @@ struct via_destination_guest {
 	 */
 	int (*prepare)(void *arg, unsigned nregions, struct via_guest_region *region,
 		       struct via_error *err);
-	/* Take the device state: @len bytes that came from the source. -EPROTO when bad. */
+	/*
+	 * Take the device state: @len bytes that came from the source. -EPROTO when bad. It may read
+	 * guest RAM; in postcopy it then waits for pages. Called again when the session was lost before the
+	 * guest ran: the later state is the one that counts.
+	 */
 	int (*load)(void *arg, const void *state, size_t len, struct via_error *err);
-	/* Start the vCPUs. From here on the guest lives here. */
+	/*
+	 * Start the vCPUs. From here on the guest lives here. In postcopy pages are missing: let the
+	 * vCPUs wait for them, not this call.
+	 */
 	int (*run)(void *arg, struct via_error *err);
 	/*
 	 * Postcopy was given up: pages of the running guest are missing for ever. Called before vCPUs

@@ -100,6 +100,7 @@ struct via_postcopy_stats {
 	uint64_t requests;          /* pages asked for */
 	uint64_t request_pages;     /* pages that came as the answer to a request */
 	uint64_t bulk_pages;        /* pages that came without */
+	uint64_t zero_pages;        /* source: of both, those that were zero */
 	uint64_t duplicate_pages;   /* destination: came, and were there already */
 	unsigned recoveries;        /* sessions resumed */
 	struct via_hist request_ns; /* destination: request sent to answer here */
@@ -156,7 +157,8 @@ int via_migrate_source(struct via_session **session, const struct via_source_gue
 /*
  * Destination: receive into @guest and run it. Blocks until it runs and has all of its memory. As above.
  * When postcopy is given up (VIA_PAUSED) @guest->abandon() has been called. Completed with *session
- * NULL: the guest is complete, but the session was lost before the source could say that it knows.
+ * NULL, or failed: the guest is complete, but the session was lost before the source could say that
+ * it knows.
  */
 int via_migrate_destination(struct via_session **session, const struct via_destination_guest *guest,
 			    const struct via_migrate_config *config,

@@ -72,6 +72,7 @@ struct page_sink {
 	unsigned ninstallers;
 	int stop_fd; /* eventfd, readable for ever once stopped */
 	_Atomic bool stop;
+	_Atomic bool loading, unserved, released; /* page_sink_begin_load() */
 	_Atomic uint64_t faults, requests, request_pages, bulk_pages;
 };
 
@@ -80,12 +81,26 @@ static void count(_Atomic uint64_t *counter, uint64_t n)
 	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
 }
 
+static void fail_install(struct page_sink *sink, unsigned region, uint64_t first, int code)
+{
+	const struct page_store_region *r = &sink->store->region[region];
+	struct via_error err = {0};
+
+	via_fail(&err, code,
+		 "install a page of region %s\noffset %llu: %s\n"
+		 "free memory on this host; leave the pool of huge pages to the guest",
+		 r->name, (unsigned long long)(first * r->page_size), via_err_text(code));
+	via_session_abort(sink->session, &err);
+}
+
 /* Install, and wake the migration thread when that was the last page. */
 static int install(struct page_sink *sink, unsigned region, uint64_t first, uint64_t n,
 		   const uint8_t *src)
 {
 	int rc = page_store_install(sink->store, region, first, n, src);
 
+	if (rc)
+		fail_install(sink, region, first, rc);
 	if (!rc && !atomic_load(&sink->store->missing))
 		via_session_wake(sink->session);
 	return rc;
@@ -315,7 +330,28 @@ static void *fault_server_main(void *arg)
 	}
 	if (rc < 0)
 		via_channel_fail(fs->ch[0], rc);
+	/* Pairs with page_sink_begin_load(): one of the two sees the other. */
+	atomic_store(&sink->unserved, true);
+	if (atomic_load(&sink->loading)) {
+		atomic_store(&sink->released, true);
+		page_store_release(sink->store);
+	}
 	return NULL;
+}
+
+bool page_sink_begin_load(struct page_sink *sink)
+{
+	atomic_store(&sink->loading, true);
+	if (!atomic_load(&sink->unserved))
+		return true;
+	atomic_store(&sink->loading, false);
+	return false;
+}
+
+bool page_sink_end_load(struct page_sink *sink)
+{
+	atomic_store(&sink->loading, false);
+	return !atomic_load(&sink->released);
 }
 
 /* -- installers -------------------------------------------------------------------------- */
@@ -325,6 +361,7 @@ static int install_ranges(struct page_sink *sink, const struct via_page_message 
 	const struct page_store_region *r;
 	const uint8_t *src = NULL;
 	struct engine_zero head;
+	uint64_t end = 0;
 	size_t left = 0;
 
 	if (engine_zero_decode(m->payload, m->len, &head) || head.fresh ||
@@ -342,8 +379,9 @@ static int install_ranges(struct page_sink *sink, const struct via_page_message 
 		int rc = engine_zero_get_range(m->payload, i, r->npages, &range);
 		size_t len = (size_t)range.n * r->page_size;
 
-		if (rc || (src && len > left))
+		if (rc || range.first < end || (src && len > left))
 			return -EPROTO;
+		end = range.first + range.n;
 		rc = install(sink, head.region, range.first, range.n, src);
 		if (rc)
 			return rc;
@@ -386,8 +424,17 @@ static int fail_thread(int code, struct via_error *err)
 
 static int fail_channel(const char *kind, unsigned index, struct via_error *err)
 {
-	return via_fail(err, -EINVAL, "receive pages\nchannel %s %u is not ready\nopen it first",
+	return via_fail(err, -EPROTO,
+			"receive pages\nchannel %s %u is not ready for them\n"
+			"check that both sides run the same release",
 			kind, index);
+}
+
+static int fail_twice(struct via_error *err)
+{
+	return via_fail(err, -EPROTO,
+			"receive pages\nthe source has announced them already\n"
+			"check that both sides run the same release");
 }
 
 static int begin(struct page_sink *sink, struct via_session *session, struct via_error *err)
@@ -408,11 +455,12 @@ int page_sink_serve_faults(struct page_sink *sink, struct via_session *session,
 {
 	struct fault_server *fs = &sink->server;
 	struct via_session_stats stats;
-	int rc = begin(sink, session, err);
+	int rc = fs->running ? fail_twice(err) : begin(sink, session, err);
 
 	if (rc)
 		return rc;
 	via_session_stats(session, &stats);
+	atomic_store(&sink->unserved, false);
 	fs->sink = sink;
 	fs->nchannels = 0;
 	fs->again_region = 0;
@@ -438,7 +486,7 @@ int page_sink_install_bulk(struct page_sink *sink, struct via_session *session,
 			   struct via_error *err)
 {
 	struct via_session_stats stats;
-	int rc = begin(sink, session, err);
+	int rc = sink->installer ? fail_twice(err) : begin(sink, session, err);
 
 	if (rc)
 		return rc;

@@ -28,6 +28,14 @@ int page_sink_serve_faults(struct page_sink *sink, struct via_session *session,
 /* Start the installers, on its multifd channels, which were opened after the seal. */
 int page_sink_install_bulk(struct page_sink *sink, struct via_session *session,
 			   struct via_error *err);
+/*
+ * Around the load of the device state, which may touch memory that is missing. begin: false when
+ * nobody would answer, because the session is lost. Should that happen meanwhile, the memory is released,
+ * so that the load ends; then end returns false, and what was loaded is worth nothing.
+ */
+bool page_sink_begin_load(struct page_sink *sink);
+bool page_sink_end_load(struct page_sink *sink);
+
 /* End all threads. Who waits for a page goes on waiting. Idempotent. */
 void page_sink_stop(struct page_sink *sink);
 

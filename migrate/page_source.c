@@ -57,7 +57,7 @@ struct page_source {
 	_Atomic uint64_t hint; /* 1 + the word of the last page asked for; 0: taken up */
 	_Atomic unsigned pushing;
 	_Atomic uint64_t pushed_ns;
-	_Atomic uint64_t requests, request_pages, bulk_pages;
+	_Atomic uint64_t requests, request_pages, bulk_pages, zero_pages;
 };
 
 static void count(_Atomic uint64_t *counter, uint64_t n)
@@ -90,13 +90,15 @@ static int check_request(const struct page_source *ps, const struct engine_page 
 }
 
 /* Answer with the content at @addr. */
-static int send_page(struct via_channel *ch, struct engine_page *page, const uint8_t *addr)
+static int send_page(struct page_source *ps, struct via_channel *ch, struct engine_page *page,
+		     const uint8_t *addr)
 {
 	size_t slot_len = via_channel_slot_len(ch);
 	uint8_t head[ENGINE_PAGE_LEN];
 	struct via_run run = {.region = page->region, .off = page->off, .len = page->len};
 	bool zero = page_is_zero(addr, page->len);
 
+	count(&ps->zero_pages, zero);
 	page->kind = zero ? ENGINE_PAGE_ZERO : slot_len ? ENGINE_PAGE_IN_SLOT : ENGINE_PAGE_HERE;
 	engine_page_encode(page, head);
 	if (page->kind == ENGINE_PAGE_IN_SLOT)
@@ -116,7 +118,7 @@ static int answer(struct page_source *ps, struct via_channel *ch, struct engine_
 			      memory_order_relaxed);
 	if (via_bitmap_take_bits(r->missing, number / VIA_BITMAP_WORD_BITS, bit)) {
 		count(&ps->request_pages, 1);
-		return send_page(ch, page, (const uint8_t *)r->guest->addr + page->off);
+		return send_page(ps, ch, page, (const uint8_t *)r->guest->addr + page->off);
 	}
 	page->kind = ENGINE_PAGE_COMING;
 	engine_page_encode(page, head);
@@ -281,8 +283,10 @@ static int send_batch(struct page_worker *w, const struct batch *b)
 	for (unsigned i = 0; i < b->npages; i++) {
 		const uint8_t *addr = (const uint8_t *)g->addr + b->page[i] * g->page_size;
 
-		add_page(page_is_zero(addr, g->page_size) ? &zero : &full, b->page[i],
-			 g->page_size);
+		bool is_zero = page_is_zero(addr, g->page_size);
+
+		count(&w->ps->zero_pages, is_zero);
+		add_page(is_zero ? &zero : &full, b->page[i], g->page_size);
 	}
 	if (full.head.nranges) {
 		len = finish_ranges(&full);
@@ -293,7 +297,8 @@ static int send_batch(struct page_worker *w, const struct batch *b)
 		len = finish_ranges(&zero);
 		rc = via_channel_send(w->ch, ENGINE_ZERO, zero.message, len, NULL, 0);
 	}
-	count(&w->ps->bulk_pages, b->npages);
+	if (!rc)
+		count(&w->ps->bulk_pages, b->npages);
 	return rc;
 }
 
@@ -371,13 +376,15 @@ static int start_worker(struct page_source *ps, struct via_session *session,
 		return via_fail(err, via_err_from_errno(errno),
 				"serve pages\nno more open files\nraise ulimit -n");
 	w->word = ps->nwords * index / (index + 1); /* pushers begin apart */
+	/* Counted first: who opens the gate has to know whom to wake. */
+	atomic_fetch_add(&ps->nworkers, 1);
 	rc = pthread_create(&w->thread, NULL, kind == VIA_PREEMPT ? server_main : pusher_main, w);
 	if (rc) {
+		atomic_fetch_sub(&ps->nworkers, 1);
 		close(w->wake_fd);
 		return via_fail(err, via_err_from_errno(rc),
 				"serve pages\nno more threads\nraise ulimit -u");
 	}
-	atomic_fetch_add(&ps->nworkers, 1);
 	snprintf(name, sizeof(name), "%s/%u", kind == VIA_PREEMPT ? "preempt" : "bulk", index);
 	pthread_setname_np(w->thread, name);
 	return 0;
@@ -478,4 +485,5 @@ void page_source_stats(const struct page_source *ps, struct via_postcopy_stats *
 	stats->requests = atomic_load(&ps->requests);
 	stats->request_pages = atomic_load(&ps->request_pages);
 	stats->bulk_pages = atomic_load(&ps->bulk_pages);
+	stats->zero_pages = atomic_load(&ps->zero_pages);
 }

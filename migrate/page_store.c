@@ -64,6 +64,7 @@ int page_store_new(const struct via_region *regions, unsigned nregions, struct p
 	if (!store)
 		goto fail;
 	store->uffd = -1;
+	store->system_page = (uint64_t)sysconf(_SC_PAGESIZE);
 	store->region = calloc(nregions, sizeof(*store->region));
 	for (unsigned i = 0; store->region && i < nregions; i++) {
 		store->nregions = i + 1;
@@ -86,15 +87,25 @@ fail:
 	return via_fail(err, rc, "receive by postcopy\n%s\nfree some memory", via_err_text(rc));
 }
 
-void page_store_free(struct page_store *store)
+void page_store_release(struct page_store *store)
 {
-	if (!store)
-		return;
 	for (unsigned i = 0; i < store->nregions; i++) {
 		struct page_store_region *r = &store->region[i];
 
 		if (r->registered)
 			uffd_unregister(store->uffd, r->addr, r->len);
+		r->registered = false;
+	}
+}
+
+void page_store_free(struct page_store *store)
+{
+	if (!store)
+		return;
+	page_store_release(store);
+	for (unsigned i = 0; i < store->nregions; i++) {
+		struct page_store_region *r = &store->region[i];
+
 		via_bitmap_fini(&r->lacking);
 		via_bitmap_fini(&r->asked);
 	}
@@ -187,9 +198,9 @@ static void note_installed(struct page_store *store, struct page_store_region *r
 }
 
 /* Bytes that the kernel maps at once here. */
-static uint64_t mapped_step(const struct page_store_region *r)
+static uint64_t mapped_step(const struct page_store *store, const struct page_store_region *r)
 {
-	return r->zeropage ? 4096 : r->page_size;
+	return r->zeropage ? store->system_page : r->page_size;
 }
 
 /* Bytes [off, off + len) of the region, wherever nothing is; and let go who waits there. */
@@ -212,8 +223,8 @@ static int fill(struct page_store *store, const struct page_store_region *r, uin
 		done += (uint64_t)got;
 		if (got == 0) {
 			/* There already: who waits for it has been let go, or is now. */
-			uffd_wake(store->uffd, addr + done, mapped_step(r));
-			done += mapped_step(r);
+			uffd_wake(store->uffd, addr + done, mapped_step(store, r));
+			done += mapped_step(store, r);
 		}
 	}
 	return 0;
@@ -234,7 +245,11 @@ int page_store_let_go(struct page_store *store, unsigned index, uint64_t page)
 {
 	const struct page_store_region *r = &store->region[index];
 
-	return fill(store, r, page * r->page_size, r->page_size, NULL);
+	int rc = fill(store, r, page * r->page_size, r->page_size, NULL);
+
+	if (rc) /* its message was read: have it fault again */
+		uffd_wake(store->uffd, r->addr + page * r->page_size, r->page_size);
+	return rc;
 }
 
 int page_store_find(const struct page_store *store, uint64_t addr, uint64_t *page)

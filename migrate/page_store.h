@@ -29,7 +29,8 @@ struct page_store {
 	int uffd;
 	struct page_store_region *region;
 	unsigned nregions;
-	uint8_t *zeros; /* a page of the largest size, for memory without zeropage */
+	uint64_t system_page; /* bytes */
+	uint8_t *zeros;       /* a page of the largest size, for memory without zeropage */
 	size_t zeros_len;
 	_Atomic uint64_t missing;    /* pages */
 	_Atomic uint64_t duplicates; /* pages that came and were there */
@@ -41,7 +42,12 @@ struct page_store {
  */
 int page_store_new(const struct via_region *regions, unsigned nregions, struct page_store **store,
 		   struct via_error *err);
-/* Lets everybody go who waits for a page. Accepts NULL. */
+/*
+ * Faults come no more: who waits for a page finds what is there, or zeros. For memory that is complete,
+ * or a guest that will not go on.
+ */
+void page_store_release(struct page_store *store);
+/* Releases it first. Accepts NULL. */
 void page_store_free(struct page_store *store);
 
 /* Are these the same regions? */

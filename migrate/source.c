@@ -16,6 +16,7 @@
 
 #include "core/clock.h"
 #include "migrate/engine_messages.h"
+#include "transport/page_channel.h"
 
 #define DOWNTIME_LIMIT_NS (300 * VIA_NS_PER_MS)
 #define MAX_ROUNDS        30u
@@ -24,9 +25,6 @@
 
 /* The destination may take so long to load its device state and start. */
 #define RUN_NS (30 * VIA_NS_PER_S)
-
-/* Larger pages would keep a vCPU waiting for too long, and need too much staging. */
-#define POSTCOPY_PAGE_MAX (16u << 20)
 
 /* -- telling how far it is --------------------------------------------------- */
 
@@ -330,8 +328,9 @@ static void end(struct source *src, int rc)
 	if (src->dirty)
 		dirty_work_counts(src->dirty, &counts);
 	r->total_ns = via_now_ns() - src->start_ns;
-	r->pages_sent = counts.pages;
-	r->zero_pages = counts.zero_pages;
+	r->zero_pages = counts.zero_pages + r->postcopy.zero_pages;
+	r->pages_sent = counts.pages + r->postcopy.request_pages + r->postcopy.bulk_pages -
+			r->postcopy.zero_pages;
 	if (src->session)
 		source_add_stats(src);
 	r->bytes_sent = r->session.bytes;
@@ -355,20 +354,20 @@ static int check_postcopy(struct source *src, struct via_error *err)
 	for (unsigned i = 0; i < src->guest->nregions; i++)
 		if (src->guest->region[i].page_size > page_size)
 			page_size = src->guest->region[i].page_size;
-	src->can_postcopy = stats.preempt && page_size <= POSTCOPY_PAGE_MAX;
+	src->can_postcopy = stats.preempt && page_size <= VIA_STAGED_PAGE_MAX;
 	if (src->can_postcopy || !(c->postcopy_after || c->postcopy_when_stuck))
 		return 0;
 	return via_fail(err, -EINVAL,
 			"migrate by postcopy\n%u preempt channels, pages of up to %u bytes\n"
 			"it needs a preempt channel and pages of at most %u bytes",
-			stats.preempt, page_size, POSTCOPY_PAGE_MAX);
+			stats.preempt, page_size, VIA_STAGED_PAGE_MAX);
 }
 
 /*
  * The destination learns why. It need not wait for a source that is not coming back: where RUN was not
  * sent, that is an abort to it, whatever the cause was.
  */
-static void tell_destination(struct source *src, const struct via_error *why)
+void source_tell_destination(struct source *src, const struct via_error *why)
 {
 	struct via_error theirs = *why;
 
@@ -407,7 +406,7 @@ int via_migrate_source(struct via_session **session, const struct via_source_gue
 		via_fail(&first, rc, "migration\n%s\nsee the messages of both sides",
 			 via_err_text(rc));
 		if (src.session)
-			tell_destination(&src, &first);
+			source_tell_destination(&src, &first);
 	}
 	end(&src, rc);
 	*session = src.session;

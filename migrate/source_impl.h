@@ -33,6 +33,10 @@ struct source {
 
 /* Add what the session has counted to the result: at the end of it, and of each one lost. */
 void source_add_stats(struct source *src);
+/*
+ * End the session with @why, which the destination learns: as an abort where RUN was not sent.
+ */
+void source_tell_destination(struct source *src, const struct via_error *why);
 /* Once an interval: the caller's progress line; once a second: the destination's. */
 int source_tick(struct source *src, struct via_error *err);
 /* Add what the guest wrote to the dirty bitmap. */

@@ -188,6 +188,7 @@ static int serve(struct source *src, struct via_error *err)
 	}
 	if (m.type != ENGINE_COMPLETE || m.more || m.len)
 		return fail_message(&m, "COMPLETE", err);
+	via_session_set_bandwidth(src->session, 0); /* nobody has to wait for his turn any more */
 	/* It is complete, whether or not it learns that we know. */
 	(void)via_main_send(src->session, ENGINE_COMPLETED, NULL, 0, NULL);
 	return 0;
@@ -203,6 +204,7 @@ static int receive_map(struct source *src, struct via_error *err)
 	struct via_bitmap lacking[VIA_REGIONS_MAX];
 	struct page_map_place place = {0};
 	struct via_message m;
+	bool may_tell = true;
 	int rc = 0;
 
 	for (unsigned i = 0; i < src->guest->nregions; i++) {
@@ -211,10 +213,12 @@ static int receive_map(struct source *src, struct via_error *err)
 	}
 	while (!rc && !place.complete) {
 		rc = receive_answer(src, "PAGE_MAP", &m, err);
-		if (!rc && m.type == ENGINE_RUNNING) {
+		if (!rc && m.type == ENGINE_RUNNING && !m.len && may_tell) {
 			src->runs_there = true;
+			may_tell = false;
 			continue;
 		}
+		may_tell = false; /* at first, or not at all */
 		if (!rc && m.type != ENGINE_PAGE_MAP)
 			rc = fail_message(&m, "PAGE_MAP", err);
 		if (!rc && page_map_decode(lacking, src->guest->nregions, &place, m.payload, m.len))
@@ -324,7 +328,7 @@ int source_postcopy(struct source *src, struct via_error *err)
 		page_source_stats(src->pages, stats);
 		/* Threads end with their channels, which a session that failed has aborted. */
 		if (rc && src->session)
-			via_session_abort(src->session, &why);
+			source_tell_destination(src, &why);
 		page_source_free(src->pages);
 		src->pages = NULL;
 	}

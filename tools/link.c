@@ -138,17 +138,20 @@ int link_recover_source(void *arg, const struct via_resume *lost, const struct v
 
 /* -- destination ------------------------------------------------------------------ */
 
-static int fail_wait(const struct link *link, struct via_error *err)
+static int fail_wait(uint64_t waited_ns, bool needed, struct via_error *err)
 {
+	const char *state = needed ? "the guest here lacks pages and was stopped"
+				   : "this side needs nothing of it: see how it ends here";
+	const char *remedy = needed ? "start it again from its disk"
+				    : "look at the source before you start the guest there";
+
 	if (interrupt_is_canceled())
 		return via_fail(err, -ECANCELED,
-				"wait for the source to resume\nit was given up by request\n"
-				"the guest here lacks pages and was stopped: start it again from "
-				"its disk");
+				"wait for the source to resume\nit was given up by request; %s\n%s",
+				state, remedy);
 	return via_fail(err, -ETIMEDOUT,
-			"wait for the source to resume\nit did not within %.4g s; the guest here "
-			"lacks pages and was stopped\nstart it again from its disk",
-			(double)link->settings->recover_within_ns / 1e9);
+			"wait for the source to resume\nit did not within %.4g s; %s\n%s",
+			(double)waited_ns / 1e9, state, remedy);
 }
 
 int link_recover_destination(void *arg, const struct via_resume *lost, const struct via_error *why,
@@ -158,12 +161,13 @@ int link_recover_destination(void *arg, const struct via_resume *lost, const str
 	const char *remedy =
 		deadline_ns == VIA_NEVER
 			? "have the source resume it: viaduct send --resume PID there"
-			: "wait: the guest is complete, only its source may not know it";
+			: "wait: this side needs nothing of its source, which may not know it";
 	struct link *link = arg;
 	struct via_session_config config = *link->config;
 	struct via_wait wait = {.deadline_ns = via_deadline_in(link->settings->recover_within_ns),
 				.cancel_fd = link->cancel_fd};
 	struct pollfd p = {.fd = link->cancel_fd, .events = POLLIN};
+	uint64_t begun = via_now_ns();
 
 	if (deadline_ns < wait.deadline_ns)
 		wait.deadline_ns = deadline_ns;
@@ -181,7 +185,7 @@ int link_recover_destination(void *arg, const struct via_resume *lost, const str
 			return 0;
 		}
 		if (interrupt_is_canceled() || via_deadline_passed(wait.deadline_ns))
-			return fail_wait(link, err);
+			return fail_wait(via_now_ns() - begun, deadline_ns == VIA_NEVER, err);
 		say_paused(link, &failed, remedy);
 		if (via_err_scope(rc) == VIA_SCOPE_CALL)
 			(void)poll(&p, 1, (int)(HOPELESS_NS / VIA_NS_PER_MS));

@@ -9,6 +9,8 @@
  * A plain program, so that it also runs under ThreadSanitizer.
  *
  *   honest  every migration completes, and every page is right whenever it is touched
+ *   failing a function of either guest fails, in precopy and in postcopy: the guest runs on at the
+ *           source, and nobody waits for anything
  *   losses  links are cut one to three times, at random: each migration completes and every page is
  *           right, or it was aborted and the source's guest runs on
  */
@@ -131,6 +133,40 @@ static struct tally run_many(const char *name, unsigned first, unsigned n, bool 
 	return t;
 }
 
+/* Longer than any of them takes, shorter than a destination waits for a source in vain. */
+#define FAILING_NS (10 * VIA_NS_PER_S)
+
+static struct tally run_failing(unsigned n)
+{
+	static const enum small_fail where[] = {SMALL_FAIL_DIRTY_FETCH, SMALL_FAIL_PAUSE,
+						SMALL_FAIL_SAVE, SMALL_FAIL_LOAD, SMALL_FAIL_RUN};
+	const unsigned nwhere = sizeof(where) / sizeof(where[0]);
+	uint64_t start = via_now_ns();
+	struct tally t = {0};
+	char spec[2][160];
+
+	for (unsigned i = 0; i < n * nwhere * 2; i++) {
+		struct pair_config config = config_for(i, false, spec);
+		bool destination = where[i % nwhere] >= SMALL_FAIL_LOAD;
+		uint64_t began = via_now_ns();
+		struct pair_result result;
+
+		if (i / nwhere % 2) /* precopy */
+			config.migrate.postcopy_after = 0;
+		if (destination)
+			config.destination_fails_at = (int)where[i % nwhere];
+		else
+			config.guest.fail_at = (int)where[i % nwhere];
+		pair_migrate(&config, &result);
+		add_up(&t, &config, &result);
+		t.failed += via_now_ns() - began > FAILING_NS;
+	}
+	printf("# %-8s %u migrations: %u completed, %u aborted, %u failed; %.1f s\n", "failing",
+	       t.runs, t.completed, t.aborted, t.failed, (double)(via_now_ns() - start) / 1e9);
+	fflush(stdout);
+	return t;
+}
+
 static bool check(bool ok, const char *what)
 {
 	if (!ok)
@@ -143,10 +179,13 @@ int main(int argc, char **argv)
 	unsigned n = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 1000;
 	unsigned first = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 10) : 0;
 	struct tally honest = run_many("honest", first, n, false);
+	struct tally failing = run_failing(n < 200 ? 2 : n / 100);
 	struct tally losses = run_many("losses", first, n, true);
 	bool ok = check(honest.completed == honest.runs && !honest.wrong && !honest.duplicates,
 			"every migration over an honest fabric completes, each page comes once");
 
+	ok = check(failing.aborted == failing.runs, "a guest's failure leaves it at the source") &&
+	     ok;
 	ok = check(!losses.failed && !losses.wrong,
 		   "with links lost each completes or leaves the guest at the source") &&
 	     ok;
