@@ -178,8 +178,9 @@ static int on_state(struct destination *d, const struct via_message *m, struct v
 	if (d->sink && !page_sink_begin_load(d->sink))
 		return -ECONNRESET; /* nobody would answer its faults */
 	rc = d->guest->load(d->guest->arg, d->state, d->state_len, err);
+	/* What it has read, or stumbled over, need not be the guest's memory: it is loaded again. */
 	if (d->sink && !page_sink_end_load(d->sink))
-		rc = rc ? rc : -ECONNRESET; /* what it has read need not be the guest's memory */
+		return -ECONNRESET;
 	d->loaded = !rc;
 	return rc ? refuse_run(d, rc, err) : 0;
 }
@@ -307,9 +308,12 @@ static int on_resume(struct destination *d, struct via_error *err)
 		rc = via_main_send(d->session, ENGINE_RUNNING, NULL, 0, err);
 	if (rc)
 		return rc;
-	if (!d->running) { /* they come again */
+	if (!d->running) { /* state and RUN come again; and memory may have been released */
 		d->loaded = false;
 		d->state_len = 0;
+		rc = page_store_arm(d->store, err);
+		if (rc)
+			return rc;
 	}
 	for (unsigned i = 0; i < d->nregions; i++)
 		lacking[i] = d->store->region[i].lacking;

@@ -461,6 +461,7 @@ int page_sink_serve_faults(struct page_sink *sink, struct via_session *session,
 		return rc;
 	via_session_stats(session, &stats);
 	atomic_store(&sink->unserved, false);
+	atomic_store(&sink->released, false);
 	fs->sink = sink;
 	fs->nchannels = 0;
 	fs->again_region = 0;

@@ -163,8 +163,9 @@ int page_store_arm(struct page_store *store, struct via_error *err)
 		struct page_store_region *r = &store->region[i];
 		size_t first = 0, n = 0;
 
-		rc = uffd_register_missing(store->uffd, r->name, r->addr, r->len, &r->zeropage,
-					   err);
+		if (!r->registered)
+			rc = uffd_register_missing(store->uffd, r->name, r->addr, r->len,
+						   &r->zeropage, err);
 		r->registered = !rc;
 		while (!rc && (n = via_bitmap_next_run(&r->lacking, first + n, &first)) != 0) {
 			rc = discard(r, first, n, err);

@@ -56,7 +56,8 @@ bool page_store_matches(const struct page_store *store, const struct via_region 
 
 /*
  * The bitmaps lacking are set: register all memory, discard what is lacking. Only when guest memory
- * is sealed: a registration with a fabric may hold pages.
+ * is sealed: a registration with a fabric may hold pages. Once more after a release, before the guest
+ * runs.
  *  -EOPNOTSUPP memory that is locked, or a private mapping of a file (but of hugetlbfs); -EINVAL
  *  another userfaultfd has it; -ENOMEM, -EIO
  */

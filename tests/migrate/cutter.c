@@ -23,7 +23,7 @@
 /* The other side is about to have the session too. */
 #define JOIN_NS (200 * VIA_NS_PER_MS)
 
-/* So long is no page installed, at most, when a cut is not noticed. */
+/* So long is nothing sent in bulk, at most, when a cut is not noticed. */
 #define NOTICE_MS 200
 
 /* Two installers and the fault server have no more than these under way. */
@@ -135,6 +135,7 @@ static void reach(enum via_role role, enum cut_where where, unsigned what)
 		cutter.busy = true;
 		if (cut_now(cut)) {
 			cutter.done++;
+			via_fault_reset(); /* fault-call counts from here */
 			cutter.lacking = 0;
 			cutter.side[VIA_ROLE_SOURCE].fresh = false;
 			cutter.side[VIA_ROLE_DESTINATION].fresh = false;
@@ -233,12 +234,28 @@ int __wrap_via_channel_send(struct via_channel *ch, uint8_t type, const void *he
 	return rc;
 }
 
+/* The caller belongs to @session, which cannot be closed meanwhile. */
+static void hold_until_noticed(const struct via_session *session)
+{
+	struct pollfd p = {.fd = session->cancel_fd, .events = POLLIN};
+	bool was_cut;
+
+	pthread_mutex_lock(&cutter.lock);
+	was_cut =
+		cutter.side[session->role].session == session && !cutter.side[session->role].fresh;
+	pthread_mutex_unlock(&cutter.lock);
+	if (was_cut)
+		(void)poll(&p, 1, NOTICE_MS);
+}
+
 int __wrap_via_channel_send_staged(struct via_channel *ch, uint8_t type, const void *payload,
 				   size_t len, const struct via_run *run, unsigned nruns)
 {
 	int rc;
 
 	reach(ch->session->role, CUT_SENDING, type);
+	if (cutter.hold)
+		hold_until_noticed(ch->session);
 	rc = __real_via_channel_send_staged(ch, type, payload, len, run, nruns);
 	reach(ch->session->role, CUT_SENT, type);
 	return rc;
@@ -258,19 +275,6 @@ int __wrap_page_store_arm(struct page_store *store, struct via_error *err)
 	if (cutter.failure != CUT_FAIL_ARM)
 		return __real_page_store_arm(store, err);
 	return via_fail(err, -EINVAL, "register memory\nfails by request\nnothing to do");
-}
-
-/* The caller belongs to the destination's session, which cannot be closed meanwhile. */
-static void hold_until_noticed(void)
-{
-	struct pollfd p = {.fd = -1, .events = POLLIN};
-
-	pthread_mutex_lock(&cutter.lock);
-	if (cutter.side[VIA_ROLE_DESTINATION].session && !cutter.side[VIA_ROLE_DESTINATION].fresh)
-		p.fd = cutter.side[VIA_ROLE_DESTINATION].session->cancel_fd;
-	pthread_mutex_unlock(&cutter.lock);
-	if (p.fd >= 0)
-		(void)poll(&p, 1, NOTICE_MS);
 }
 
 /* The moments of cut_install that come before and after (@done) some pages were installed. */
@@ -308,8 +312,6 @@ int __wrap_page_store_install(struct page_store *store, unsigned index, uint64_t
 	    missing <= atomic_load(&cutter.first_lacking) / 2 &&
 	    !atomic_exchange(&cutter.failed, true))
 		return -ENOMEM;
-	if (cutter.hold)
-		hold_until_noticed();
 	if (wanted(CUT_INSTALL))
 		reach_install(store, false);
 	rc = __real_page_store_install(store, index, first, n, src);

@@ -55,7 +55,7 @@ enum cut_failure {
 
 /*
  * Before a migration: make these @n cuts, in this order. They stay the caller's. @hold: between a cut and
- * the time when the destination notices, no page is installed.
+ * the time when the source notices, it sends nothing in bulk.
  */
 void cutter_begin(const struct cut *cut, unsigned n, bool hold, enum cut_failure failure);
 
