@@ -24,7 +24,7 @@
 #define JOIN_NS (200 * VIA_NS_PER_MS)
 
 /* So long is nothing sent in bulk, at most, when a cut is not noticed. */
-#define NOTICE_MS 200
+#define NOTICE_MS 1000
 
 /* Two installers and the fault server have no more than these under way. */
 #define LAST_PAGES (2u * 32u + 1u)

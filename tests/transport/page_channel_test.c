@@ -214,15 +214,14 @@ Test(page_channel, a_slot_may_be_full_and_no_more, .timeout = 60)
 	pair_close(&p);
 }
 
-Test(page_channel, a_channel_without_slots_carries_no_content, .timeout = 60)
+/* Before the seal a multifd channel has a worker of the transport's, and keys to guest memory. */
+Test(page_channel, a_channel_without_slots_cannot_be_taken, .timeout = 60)
 {
-	struct via_run run = {.region = 0, .off = 0, .len = 1};
 	struct pair p = {0};
-	struct ends e;
 
 	pair_open(&p, NULL, NULL);
-	e = take(&p, VIA_MULTIFD, 0);
-	cr_assert_eq(via_channel_send_staged(e.source, MESSAGE_PAGES, NULL, 0, &run, 1), -EMSGSIZE);
+	cr_assert_null(via_channel_take(p.source, VIA_MULTIFD, 0));
+	cr_assert_null(via_channel_take(p.destination, VIA_MULTIFD, 0));
 	pair_close(&p);
 }
 
