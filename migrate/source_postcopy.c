@@ -289,7 +289,9 @@ static int resume(struct source *src, struct via_resume *lost, struct via_error 
 				 &err);
 	*gave_up = rc != 0;
 	if (rc)
-		src->lost = ran_there && (rc == -ECONNREFUSED || rc == -ESTALE);
+		/* With everything sent it may be complete there, and done with waiting for us. */
+		src->lost = ran_there && page_source_remaining(src->pages) &&
+			    (rc == -ECONNREFUSED || rc == -ESTALE);
 	else
 		rc = go_on(src, &err);
 	if (rc)

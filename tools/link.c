@@ -150,7 +150,7 @@ static int fail_wait(uint64_t waited_ns, bool needed, struct via_error *err)
 				"wait for the source to resume\nit was given up by request; %s\n%s",
 				state, remedy);
 	return via_fail(err, -ETIMEDOUT,
-			"wait for the source to resume\nit did not within %.4g s; %s\n%s",
+			"wait for the source to resume\nit did not within %.3g s; %s\n%s",
 			(double)waited_ns / 1e9, state, remedy);
 }
 

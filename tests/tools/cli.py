@@ -336,8 +336,8 @@ def _(command):
     if command == "demo":
         destination, source = None, Run("demo", "--memory", "32M", *args)
     else:
-        destination, address = receive("--json")
-        source = send(address, *args, memory="32M")
+        destination, address = receive("--json", "--fabric", "ofi:tcp")
+        source = send(address, *args, "--fabric", "ofi:tcp", memory="32M")
     source.says("precopy round 1")
     source.kill(signal.SIGUSR1)
     source.kill(signal.SIGUSR1)  # again does no harm

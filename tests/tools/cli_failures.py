@@ -561,9 +561,7 @@ def in_postcopy(fabric, *args, receiver=(), memory="64M"):
     common = ["--fabric", fabric, "--dead-after", f"{2 * harness.SCALE}s"]
     destination, address = receive(*common, "--json", *receiver)
     source = send(address, *common, *BUSY, "--max-postcopy-bandwidth", "8M/s", *args, memory=memory)
-    # Not the first line: libfabric 1.17's shm crashes when an endpoint that has just been opened is
-    # gone again before its peer has looked.
-    source.says(r"postcopy: .* [1-9][0-9]* requests")
+    source.says("postcopy: ")
     return source, destination, address
 
 
@@ -595,10 +593,11 @@ def check_given_up(run, result, code, pattern, seconds=15):
     check_message(run, pattern, "from its disk")
 
 
-@test_each("SIGSTOP of the {} over {} in postcopy, SIGCONT, --resume", [
-    (who, fabric) for fabric in ("ofi:tcp", "ofi:shm") for who in ("source", "destination")])
-def _(who, fabric):
-    source, destination, _ = in_postcopy(fabric)
+# Not over shm: that of libfabric 1.17 crashes when an endpoint that was just opened is gone again before
+# its peer, which was stopped, has looked.
+@test_each("SIGSTOP of the {} in postcopy, SIGCONT, --resume", ["source", "destination"])
+def _(who):
+    source, destination, _ = in_postcopy("ofi:tcp")
     victim, other = (source, destination) if who == "source" else (destination, source)
     victim.kill(signal.SIGSTOP)
     other.says(PAUSED)
@@ -608,9 +607,9 @@ def _(who, fabric):
     check_recovered(source, destination)
 
 
-@test_each("SIGSTOP of the destination over {} in postcopy with --retry", ["ofi:tcp", "ofi:shm"])
-def _(fabric):
-    source, destination, _ = in_postcopy(fabric, "--retry")
+@test("SIGSTOP of the destination in postcopy with --retry")
+def _():
+    source, destination, _ = in_postcopy("ofi:tcp", "--retry")
     destination.kill(signal.SIGSTOP)
     source.says(PAUSED)
     destination.kill(signal.SIGCONT)
@@ -693,9 +692,9 @@ def _():
     other.ends(0)
 
 
-@test_each("SIGKILL of the source over {} in postcopy: --recover-within", ["ofi:tcp", "ofi:shm"])
-def _(fabric):
-    source, destination, _ = in_postcopy(fabric, receiver=("--recover-within", "2s"))
+@test("SIGKILL of the source in postcopy: --recover-within")
+def _():
+    source, destination, _ = in_postcopy("ofi:tcp", receiver=("--recover-within", "2s"))
     source.kill(signal.SIGKILL)
     destination.says(PAUSED)
     check_given_up(destination, "paused", "ETIMEDOUT",
