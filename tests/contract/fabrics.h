@@ -32,9 +32,15 @@ static const struct {
 #define SHM_WHY                                                                                    \
 	"within one process libfabric's shm ends share their mappings by pointer, and one that "   \
 	"closes takes the other's with it; the two_processes cases enable the same between two"
-	{"ofi:shm", "abort_outstanding", SHM_WHY}, {"ofi:shm", "bad_address", SHM_WHY},
-	{"ofi:shm", "close_orders", SHM_WHY},      {"ofi:shm", "dereg_refuses", SHM_WHY},
-	{"ofi:shm", "dereg_spares", SHM_WHY},      {"ofi:shm", "nobody_there", SHM_WHY},
+	{"ofi:shm", "abort_outstanding", SHM_WHY},
+	{"ofi:shm", "bad_address", SHM_WHY},
+	{"ofi:shm", "close_orders", SHM_WHY},
+	{"ofi:shm", "dereg_refuses", SHM_WHY},
+	{"ofi:shm", "dereg_spares", SHM_WHY},
+	{"ofi:shm", "nobody_there", SHM_WHY},
+	{"ofi:shm", "peer_killed",
+	 "a process that is killed inside libfabric's shm leaves a spinlock of the shared memory "
+	 "held, and its peer spins for ever; the case runs on ofi:tcp"},
 #undef SHM_WHY
 };
 

@@ -462,9 +462,11 @@ def check_survivor(run):
         equal(report["verify"], None, "the destination's verify")
 
 
+# Nobody is killed over shm: who dies inside libfabric's leaves a spinlock of the shared memory held.
 @test_each("{} of the {} over {} in round 1", [
-    (name, who, fabric) for fabric in ("ofi:tcp", "ofi:shm") for who in ("source", "destination")
-    for name in ("SIGKILL", "SIGSTOP")])
+    (name, who, fabric) for name, fabric in (("SIGKILL", "ofi:tcp"), ("SIGSTOP", "ofi:tcp"),
+                                             ("SIGSTOP", "ofi:shm"))
+    for who in ("source", "destination")])
 def _(name, who, fabric):
     source, destination = pair(fabric)
     source.says("precopy round 1")
@@ -511,7 +513,7 @@ def check_after_random_end(survivor, who):
 
 
 @test_each("SIGKILL of the {} over {} at a random time", [
-    (who, fabric) for fabric in ("ofi:tcp", "ofi:shm") for who in ("source", "destination")])
+    (who, "ofi:tcp") for who in ("source", "destination")])
 def _(who, fabric):
     common = ["--fabric", fabric, "--dead-after", "1s", "--json"]
     destination, address = receive(*common)
@@ -528,7 +530,7 @@ def _(who, fabric):
     check_after_random_end(survivor, who)
 
 
-@test_each("demo over {} when its second process is killed", ["ofi:tcp", "ofi:shm"])
+@test_each("demo over {} when its second process is killed", ["ofi:tcp"])
 def _(fabric):
     run = Run("demo", "--fabric", fabric, *SLOWLY)
     run.says("precopy round 1")
@@ -662,7 +664,7 @@ def _():
     check_recovered(source, destination)
 
 
-@test_each("SIGKILL of the destination over {} in postcopy, with --retry", ["ofi:tcp", "ofi:shm"])
+@test_each("SIGKILL of the destination over {} in postcopy, with --retry", ["ofi:tcp"])
 def _(fabric):
     source, destination, _ = in_postcopy(fabric, "--retry")
     destination.kill(signal.SIGKILL)
@@ -726,7 +728,7 @@ def _(name, who):
     check(report["error"]["what"].startswith("at the peer:"), "it does not say whose wish it was")
 
 
-@test_each("SIGKILL of the destination over {} before the guest has moved", ["ofi:tcp", "ofi:shm"])
+@test_each("SIGKILL of the destination over {} before the guest has moved", ["ofi:tcp"])
 def _(fabric):
     source, destination = pair(fabric, "--postcopy", "--retry")
     source.says("precopy round 1")
