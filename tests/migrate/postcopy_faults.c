@@ -35,6 +35,7 @@
 
 /* No case waits for a deadline: the shortest, of a goodbye that is not answered, is 2 s. */
 #define SLOW_NS       (SLOWER * 1800 * VIA_NS_PER_MS)
+#define MISSED_MAX    10u /* of some hundreds of cases in a group */
 #define HANGS_S       (60u)
 #define CALLS_RESUMED 60u  /* set-up calls of a session that resumes one, and some more */
 #define CALLS_FIRST   120u /* and of the first */
@@ -161,6 +162,7 @@ struct tally {
 	uint64_t start_ns, slowest_ns;
 	unsigned runs, completed, aborted, failed, cuts, missed, lingered;
 	uint64_t recoveries, tries;
+	unsigned unreached; /* cases whose moments should have been reached */
 };
 
 static unsigned stride = 1, turn;
@@ -285,8 +287,9 @@ static void run_case(struct tally *t, const struct fault_case *f)
 	alarm(0);
 	ns = via_now_ns() - start;
 	wrong = judge(f, &result, &cuts);
-	if (!wrong && cuts.cut < f->sure)
-		wrong = "a moment was not reached";
+	/* A guest may touch nothing that is missing before bulk has brought it. */
+	if (!wrong && cuts.cut < f->sure && ++t->unreached > MISSED_MAX)
+		wrong = "too many moments were not reached";
 	if (!wrong && ns > SLOW_NS)
 		wrong = "slow";
 	t->runs++;
