@@ -4,6 +4,7 @@
  */
 #include "fabrics/fabric.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #ifdef VIA_HAVE_FAULT
@@ -61,6 +62,17 @@ const struct via_fabric_ops *via_fabric_find(const char *name)
 		return find_listed(name + prefix) ? &via_fault_ops : NULL;
 #endif
 	return find_listed(name);
+}
+
+void via_fabric_kind(const struct via_fabric_spec *spec, char *buf, size_t cap)
+{
+	const char *wrapper = strrchr(spec->name, '+');
+	const struct via_fabric_ops *ops = find_listed(wrapper ? wrapper + 1 : spec->name);
+	const char *provider = ops ? ops->provider : NULL;
+
+	if (provider && spec->device[0])
+		provider = spec->device;
+	snprintf(buf, cap, provider && *provider ? "%s:%s" : "%s", spec->name, provider);
 }
 
 int via_fabric_open(const struct via_fabric_spec *spec, struct via_fabric **fab,

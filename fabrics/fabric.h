@@ -52,7 +52,18 @@ struct via_fabric_caps {
 
 /* A back end embeds these as the FIRST member of its own struct. */
 struct via_fabric { const struct via_fabric_ops *ops; struct via_fabric_caps caps; };
-struct via_ep     { struct via_fabric *fab; unsigned id; };
+struct via_ep {
+	struct via_fabric *fab;
+	unsigned id;            /* of the fabric's; the lowest that is free when it opens */
+	const char *device;     /* what carries it, "mlx5_0/1"; NULL where a fabric has no such
+	                         * thing. Lives as long as the endpoint */
+	/*
+	 * In words, what the endpoint died of, where more is known than the code: "write:
+	 * transport retry counter exceeded (IBV_WC_RETRY_EXC_ERR, vendor code 0x81)". Set before
+	 * poll() or a post first returns the reason; the owner reads it. Else empty.
+	 */
+	char why[192];
+};
 struct via_mr     { struct via_fabric *fab; void *addr; size_t len; };
 struct via_rkey   { struct via_ep *ep; uint64_t len; };
 
@@ -94,7 +105,7 @@ struct via_wait {
  * chooses from. All strings are NUL-terminated and printable.
  */
 struct via_fabric_info {
-	char spec[64];          /* what names it on the command line: "ofi:tcp" */
+	char spec[64];          /* what names it on the command line: "ofi:tcp", "verbs:mlx5_0" */
 	char device[64];        /* what it would use: "lo", "mlx5_0/1"; may be empty */
 	char library[64];       /* "libfabric 1.17" */
 	bool usable;
@@ -106,6 +117,8 @@ struct via_fabric_info {
 	 */
 	char reach[96];
 	unsigned rank;          /* preference of `auto`, 1 is best; 0: never chosen by it */
+	/* More about it for `viaduct fabrics`: lines of "name: value", each ended by a newline. */
+	char facts[2048];
 };
 
 /* A key that a back end's spec may carry, and what its value may be. */
@@ -118,6 +131,12 @@ struct via_fabric_key {
 struct via_fabric_ops {
 	const char *name;       /* "verbs", "ofi", "ucx" */
 	const struct via_fabric_key *keys; /* the keys its spec may carry */
+	/*
+	 * What NAME:DEVICE names in its spec. NULL: a device of this host; the peer's may be
+	 * called otherwise. Else a provider, which both sides must have in common; this is the
+	 * one that NAME alone stands for.
+	 */
+	const char *provider;
 
 	/*
 	 * Describe every device or provider this back end could use, and for each
@@ -256,6 +275,12 @@ const struct via_fabric_ops *via_fabric_find(const char *name);
  */
 struct via_fabric_absent { const char *name; const char *reason; };
 const struct via_fabric_absent *via_fabric_absent_list(void);
+
+/*
+ * What two sides must have in common to talk to each other, into @buf: "verbs" for
+ * verbs:mlx5_0,mtu=4096, and "ofi:tcp" for ofi. 64 bytes are always enough.
+ */
+void via_fabric_kind(const struct via_fabric_spec *spec, char *buf, size_t cap);
 
 /*
  * Open the back end that @spec names (see its open()). -ENODEV with the known

@@ -302,10 +302,7 @@ void source_add_stats(struct source *src)
 	struct via_session_stats now, *sum = &src->result->session;
 
 	via_session_stats(src->session, &now);
-	now.writes += sum->writes;
-	now.bytes += sum->bytes;
-	now.epochs += sum->epochs;
-	via_hist_merge(&now.drain_ns, &sum->drain_ns);
+	via_session_stats_add(&now, sum);
 	*sum = now;
 }
 

@@ -4,6 +4,7 @@
  * its limits, and each that was not, with the reason.
  */
 #include <jansson.h>
+#include <string.h>
 
 #include "fabrics/fabric.h"
 #include "tools/commands.h"
@@ -11,31 +12,61 @@
 
 static const enum option_id options[] = {OPTION_JSON, 0};
 
-static void print_line(const struct via_fabric_info *info)
+static const char *next_line(const char *line)
+{
+	line += strcspn(line, "\n");
+	return line + (*line != '\0');
+}
+
+static void print_facts(const struct via_fabric_info *info)
+{
+	for (const char *line = info->facts; *line; line = next_line(line))
+		printf("%-21s%.*s\n", "", (int)strcspn(line, "\n"), line);
+}
+
+static void print_entry(const struct via_fabric_info *info)
 {
 	char write_max[32];
 
 	if (!info->usable) {
 		printf("%-16s no   %s\n", info->spec, info->reason);
+		print_facts(info);
 		return;
 	}
 	printf("%-16s yes  %s%s%s; writes to %s, messages to %zu B, depth %u/%u\n", info->spec,
 	       info->library, info->device[0] ? ", " : "", info->device,
 	       format_bytes(info->caps.write_len_max, write_max, sizeof(write_max)),
 	       info->caps.msg_len_max, info->caps.tx_depth, info->caps.rx_depth);
+	print_facts(info);
+}
+
+static json_t *facts_object(const struct via_fabric_info *info)
+{
+	json_t *facts = json_object();
+
+	for (const char *line = info->facts; *line; line = next_line(line)) {
+		size_t len = strcspn(line, "\n"), name = strcspn(line, ":");
+		char key[64];
+
+		snprintf(key, sizeof(key), "%.*s", (int)name, line);
+		if (name + 2 <= len)
+			json_object_set_new(facts, key,
+					    json_stringn(line + name + 2, len - name - 2));
+	}
+	return facts;
 }
 
 static json_t *info_object(const struct via_fabric_info *info)
 {
 	const struct via_fabric_caps *c = &info->caps;
 
-	return json_pack("{s:s, s:b, s:s, s:s, s:s, s:I, s:s, s:{s:I, s:I, s:I, s:I, s:I}}",
+	return json_pack("{s:s, s:b, s:s, s:s, s:s, s:I, s:s, s:{s:I, s:I, s:I, s:I, s:I}, s:o}",
 			 "fabric", info->spec, "usable", (int)info->usable, "reason", info->reason,
 			 "device", info->device, "library", info->library, "rank",
 			 (json_int_t)info->rank, "reach", info->reach, "limits", "write_len_max",
 			 (json_int_t)c->write_len_max, "msg_len_max", (json_int_t)c->msg_len_max,
 			 "sge_max", (json_int_t)c->sge_max, "tx_depth", (json_int_t)c->tx_depth,
-			 "rx_depth", (json_int_t)c->rx_depth);
+			 "rx_depth", (json_int_t)c->rx_depth, "facts", facts_object(info));
 }
 
 static int found(void *arg, const struct via_fabric_info *info)
@@ -43,7 +74,7 @@ static int found(void *arg, const struct via_fabric_info *info)
 	if (arg)
 		json_array_append_new(arg, info_object(info));
 	else
-		print_line(info);
+		print_entry(info);
 	return 0;
 }
 

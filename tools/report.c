@@ -181,6 +181,16 @@ static json_t *postcopy_object(const struct run_result *r)
 	return root;
 }
 
+static json_t *rails_array(const struct via_session_stats *s)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < s->nrails; i++)
+		json_array_append_new(list, json_pack("{s:s, s:I}", "device", s->rail[i].device,
+						      "bytes", (json_int_t)s->rail[i].bytes));
+	return list;
+}
+
 static json_t *result_object(const struct run_result *r)
 {
 	const struct via_migrate_result *m = &r->migrate;
@@ -205,6 +215,7 @@ static void print_json(const struct run_result *r)
 {
 	json_t *root = result_object(r);
 
+	json_object_set_new(root, "rails", rails_array(&r->migrate.session));
 	json_object_set_new(root, "postcopy", postcopy_object(r));
 	json_object_set_new(root, "verify", r->verified ? verify_object(r) : json_null());
 	json_object_set_new(root, "seed", json_integer((json_int_t)r->seed));
@@ -220,6 +231,19 @@ static void print_json(const struct run_result *r)
 
 /* -- summary ---------------------------------------------------------------------------- */
 
+static void print_rails(const struct via_session_stats *s)
+{
+	char bytes[32];
+
+	if (!s->nrails)
+		return;
+	printf("  rails      ");
+	for (unsigned i = 0; i < s->nrails; i++)
+		printf("%s%s %s", i ? ", " : "", s->rail[i].device,
+		       format_bytes(s->rail[i].bytes, bytes, sizeof(bytes)));
+	printf("\n");
+}
+
 static void print_source_lines(const struct settings *settings, const struct run_result *r)
 {
 	const struct via_migrate_result *m = &r->migrate;
@@ -232,6 +256,7 @@ static void print_source_lines(const struct settings *settings, const struct run
 	printf("  sent       %s in %u rounds: %llu pages, and %llu zero pages; %.2f GiB/s\n",
 	       format_bytes(m->bytes_sent, sent, sizeof(sent)), m->rounds,
 	       (unsigned long long)m->pages_sent, (unsigned long long)m->zero_pages, gib_per_s(r));
+	print_rails(&m->session);
 	printf("  fence      %llu epochs drained, %s; drain p50 %.0f us, p99 %.0f us, max %.0f "
 	       "us\n",
 	       (unsigned long long)m->session.epochs, m->session.sealed ? "sealed" : "not sealed",

@@ -14,7 +14,8 @@
 
 struct collect {
 	struct via_hello *hello;
-	const char *only; /* the one that was asked for; NULL: all that have a rank */
+	const char *kind; /* the one that was asked for; NULL: all that have a rank */
+	const char *spec; /* and its device; NULL: any */
 };
 
 static int by_rank(const void *a, const void *b)
@@ -27,50 +28,66 @@ static int by_rank(const void *a, const void *b)
 	return (x->rank > y->rank) - (x->rank < y->rank);
 }
 
+static void kind_of(const char *text, char *kind, size_t cap)
+{
+	struct via_fabric_spec spec;
+
+	kind[0] = '\0';
+	if (!via_fabric_spec_parse(text, &spec, NULL))
+		via_fabric_kind(&spec, kind, cap);
+}
+
+/* One offer for each kind: its best device. */
+static void add_offer(struct via_hello *hello, const struct via_offer *o)
+{
+	unsigned i = 0;
+
+	while (i < hello->noffers && strcmp(hello->offer[i].kind, o->kind) != 0)
+		i++;
+	if (i == VIA_OFFERS_MAX || (i < hello->noffers && by_rank(o, &hello->offer[i]) >= 0))
+		return;
+	hello->offer[i] = *o;
+	if (i == hello->noffers)
+		hello->noffers++;
+}
+
 static int found(void *arg, const struct via_fabric_info *info)
 {
 	struct collect *c = arg;
-	struct via_offer *o = &c->hello->offer[c->hello->noffers];
+	struct via_offer o = {.rank = (uint16_t)info->rank};
 
-	if (c->only ? strcmp(c->only, info->spec) != 0 : info->rank == 0)
+	kind_of(info->spec, o.kind, sizeof(o.kind));
+	if (c->kind ? strcmp(c->kind, o.kind) != 0 : info->rank == 0)
 		return 0;
-	for (unsigned i = 0; i < c->hello->noffers; i++)
-		if (!strcmp(c->hello->offer[i].spec, info->spec))
-			return 0; /* another device of the same kind */
-	if (c->hello->noffers == VIA_OFFERS_MAX)
+	if (c->spec && strcmp(c->spec, info->spec) != 0)
 		return 0;
-	memset(o, 0, sizeof(*o));
-	snprintf(o->spec, sizeof(o->spec), "%s", info->spec);
-	snprintf(o->reach, sizeof(o->reach), "%s", info->reach);
+	snprintf(o.spec, sizeof(o.spec), "%s", info->spec);
+	snprintf(o.reach, sizeof(o.reach), "%s", info->reach);
 	if (!info->usable)
-		snprintf(o->reason, sizeof(o->reason), "%s",
+		snprintf(o.reason, sizeof(o.reason), "%s",
 			 info->reason[0] ? info->reason : "not usable");
-	o->rank = (uint16_t)info->rank;
-	c->hello->noffers++;
+	add_offer(c->hello, &o);
 	return 0;
-}
-
-/* The part of a spec that both sides must have in common: no keys. */
-static void base_spec(const struct via_fabric_spec *spec, char *buf, size_t cap)
-{
-	snprintf(buf, cap, spec->device[0] ? "%s:%s" : "%s", spec->name, spec->device);
 }
 
 static int offer_named(const char *config, struct via_hello *hello, struct via_error *err)
 {
 	struct via_fabric_spec spec;
-	char base[sizeof(hello->offer[0].spec)];
-	struct collect c = {.hello = hello, .only = base};
+	char kind[sizeof(hello->offer[0].kind)], base[sizeof(hello->offer[0].spec)];
+	struct collect c = {.hello = hello, .kind = kind, .spec = base};
 	int rc = via_fabric_spec_parse(config, &spec, err);
 
 	if (rc)
 		return rc;
-	base_spec(&spec, base, sizeof(base));
+	via_fabric_kind(&spec, kind, sizeof(kind));
+	snprintf(base, sizeof(base), "%s:%s", spec.name, spec.device);
+	if (!spec.device[0])
+		c.spec = NULL;
 	rc = via_fabric_find(spec.name)->probe(found, &c, NULL);
 	if (rc || hello->noffers)
 		return rc;
 	/* Not among those it lists: opening it will show whether it works. */
-	snprintf(hello->offer[0].spec, sizeof(hello->offer[0].spec), "%s", base);
+	snprintf(hello->offer[0].kind, sizeof(hello->offer[0].kind), "%s", kind);
 	hello->noffers = 1;
 	return 0;
 }
@@ -103,7 +120,7 @@ static const char *reject(const struct via_offer *ours, const struct via_hello *
 	if (ours->reason[0])
 		return ours->reason;
 	for (unsigned i = 0; i < theirs->noffers && !match; i++)
-		if (!strcmp(theirs->offer[i].spec, ours->spec))
+		if (!strcmp(theirs->offer[i].kind, ours->kind))
 			match = &theirs->offer[i];
 	if (!match)
 		return "the peer does not offer it";
@@ -116,11 +133,11 @@ static const char *reject(const struct via_offer *ours, const struct via_hello *
 	return NULL;
 }
 
-static void append_line(char *buf, size_t cap, const char *spec, const char *verdict)
+static void append_line(char *buf, size_t cap, const char *kind, const char *verdict)
 {
 	size_t len = strlen(buf);
 
-	snprintf(buf + len, cap - len, "%s%s: %s", len ? "; " : "", spec, verdict);
+	snprintf(buf + len, cap - len, "%s%s: %s", len ? "; " : "", kind, verdict);
 }
 
 int choose_fabric(const struct via_hello *ours, const struct via_hello *theirs, char *choice,
@@ -132,12 +149,12 @@ int choose_fabric(const struct via_hello *ours, const struct via_hello *theirs, 
 	for (unsigned i = 0; i < ours->noffers; i++) {
 		const char *no = reject(&ours->offer[i], theirs, why, sizeof(why));
 
-		append_line(choice, choice_cap, ours->offer[i].spec, no ? no : "chosen");
+		append_line(choice, choice_cap, ours->offer[i].kind, no ? no : "chosen");
 		if (!no)
 			return (int)i;
 	}
 	for (unsigned i = 0; i < theirs->noffers; i++)
-		append_line(list, sizeof(list), theirs->offer[i].spec,
+		append_line(list, sizeof(list), theirs->offer[i].kind,
 			    theirs->offer[i].reason[0] ? "no" : "yes");
 	return via_fail(err, -ENODEV,
 			"agree on a fabric\nhere %.120s; the peer offers %.80s\n"

@@ -129,9 +129,9 @@ static int open_fabric(struct via_session *s, const char *spec, struct via_error
 }
 
 /* The spec to open: the configured one with its keys, where it is the one agreed upon. */
-static const char *own_spec(const struct via_session *s, const char *agreed)
+static const char *own_spec(const struct via_session *s, const struct via_offer *agreed)
 {
-	return strcmp(s->fabric_spec, "auto") != 0 ? s->fabric_spec : agreed;
+	return strcmp(s->fabric_spec, "auto") != 0 ? s->fabric_spec : agreed->spec;
 }
 
 /* -- source ----------------------------------------------------------------------- */
@@ -184,7 +184,7 @@ static int source_handshake(struct via_session *s, int cancel_fd, struct via_err
 {
 	struct via_hello *hello = calloc(2, sizeof(*hello));
 	struct via_control_frame frame;
-	const char *fabric;
+	const struct via_offer *agreed;
 	int rc;
 
 	if (!hello)
@@ -192,12 +192,12 @@ static int source_handshake(struct via_session *s, int cancel_fd, struct via_err
 	rc = agree(s, &hello[0], &hello[1], cancel_fd, err);
 	if (rc < 0)
 		goto out;
-	fabric = hello[0].offer[rc].spec;
-	rc = open_fabric(s, own_spec(s, fabric), err);
+	agreed = &hello[0].offer[rc];
+	rc = open_fabric(s, own_spec(s, agreed), err);
 	if (!rc)
 		rc = regions_register(s, VIA_MR_LOCAL, err);
 	if (!rc)
-		rc = post_setup(s, fabric, err);
+		rc = post_setup(s, agreed->kind, err);
 	if (!rc)
 		rc = expect(s, VIA_CONTROL_SETUP_OK, "SETUP_OK",
 			    s->config.handshake_ns + PROVIDE_NS, cancel_fd, &frame, err);
@@ -256,14 +256,14 @@ int via_session_connect(const char *address, const struct via_session_config *co
 
 /* -- destination -------------------------------------------------------------------- */
 
-/* Is @agreed one of what this side offered? */
-static int check_agreed(const struct via_hello *ours, const char *agreed, struct via_error *err)
+/* Which of what this side offered is @agreed? Its index. */
+static int find_agreed(const struct via_hello *ours, const char *agreed, struct via_error *err)
 {
 	for (unsigned i = 0; i < ours->noffers; i++)
-		if (!strcmp(ours->offer[i].spec, agreed) && !ours->offer[i].reason[0])
-			return 0;
+		if (!strcmp(ours->offer[i].kind, agreed) && !ours->offer[i].reason[0])
+			return (int)i;
 	return via_fail(err, -EPROTO,
-			"handshake\nthe peer chose fabric %.100s, which this side did not offer\n"
+			"handshake\nthe peer chose fabric %s, which this side did not offer\n"
 			"check that both sides run the same release",
 			agreed);
 }
@@ -306,10 +306,9 @@ static int take_setup(struct via_session *s, const struct via_setup *m,
 		      const struct via_hello *ours, struct via_error *err)
 {
 	struct via_region *regions;
-	int rc = check_agreed(ours, m->fabric, err);
+	int agreed = find_agreed(ours, m->fabric, err);
+	int rc = agreed < 0 ? agreed : check_resume(s, m, err);
 
-	if (!rc)
-		rc = check_resume(s, m, err);
 	if (!rc && m->slice_len > SIZE_MAX / 2)
 		rc = fail_decode(err, "SETUP", -EPROTO);
 	if (!rc)
@@ -323,7 +322,7 @@ static int take_setup(struct via_session *s, const struct via_setup *m,
 		regions[i].desc = m->region[i];
 	rc = regions_init(s, regions, m->nregions, m->slice_len, err);
 	free(regions);
-	return rc ? rc : open_fabric(s, own_spec(s, m->fabric), err);
+	return rc ? rc : open_fabric(s, own_spec(s, &ours->offer[agreed]), err);
 }
 
 static int destination_handshake(struct via_session *s, int cancel_fd, struct via_error *err)

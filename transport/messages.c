@@ -65,7 +65,7 @@ ssize_t via_hello_encode(const struct via_hello *m, void *buf, size_t cap)
 	via_wire_put_str(&w, m->program);
 	for (unsigned i = 0; i < m->noffers; i++) {
 		via_wire_put_u16(&w, m->offer[i].rank);
-		via_wire_put_str(&w, m->offer[i].spec);
+		via_wire_put_str(&w, m->offer[i].kind);
 		via_wire_put_str(&w, m->offer[i].reach);
 		via_wire_put_str(&w, m->offer[i].reason);
 	}
@@ -75,8 +75,8 @@ ssize_t via_hello_encode(const struct via_hello *m, void *buf, size_t cap)
 static void get_offer(struct via_wire *r, struct via_offer *offer)
 {
 	offer->rank = via_wire_get_u16(r);
-	get_name(r, offer->spec, sizeof(offer->spec));
-	require(r, offer->spec[0]);
+	get_name(r, offer->kind, sizeof(offer->kind));
+	require(r, offer->kind[0]);
 	get_name(r, offer->reach, sizeof(offer->reach));
 	via_wire_get_str(r, offer->reason, sizeof(offer->reason));
 }

@@ -53,7 +53,8 @@ enum via_channel_kind { VIA_MAIN = 1, VIA_MULTIFD, VIA_PREEMPT };
 
 /* One fabric that a side can use, or cannot and why. */
 struct via_offer {
-	char spec[64];    /* "ofi:tcp" */
+	char kind[64];    /* what both sides must have in common: see via_fabric_kind() */
+	char spec[64];    /* what this side would open; does not travel */
 	char reach[96];   /* as in struct via_fabric_info */
 	char reason[192]; /* empty: usable */
 	uint16_t rank;    /* as in struct via_fabric_info */
@@ -77,7 +78,7 @@ struct via_region_desc {
 
 struct via_setup {
 	uint16_t version; /* chosen by the source from both ranges */
-	char fabric[512]; /* the fabric as the source will open it: a spec */
+	char fabric[64];  /* the kind that the source has chosen */
 	uint16_t multifd; /* channels of each kind that this session has */
 	uint16_t preempt;
 	uint64_t slice_len; /* bytes of a registered slice; the last of a region may be shorter */

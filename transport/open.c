@@ -13,6 +13,7 @@
  *   ep_connect             <->       ep_connect
  *   READY {credits}        ->  <-    READY {credits, keys}
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -102,6 +103,7 @@ static int open_endpoint(struct via_channel *ch, uint8_t *addr, size_t cap, ssiz
 	if (!rc) {
 		pthread_mutex_lock(&s->lock);
 		ch->ep = ep;
+		snprintf(ch->device, sizeof(ch->device), "%s", ep->device ? ep->device : "");
 		if (s->failed)
 			ep->fab->ops->ep_abort(ep);
 		pthread_mutex_unlock(&s->lock);

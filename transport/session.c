@@ -201,6 +201,7 @@ int session_fail_channel(struct via_session *s, const struct via_channel *ch, in
 {
 	struct via_error err = {0};
 	const char *kind = via_channel_kind_name(ch->kind);
+	const char *why = ch->ep && ch->ep->why[0] ? ch->ep->why : via_err_text(code);
 
 	if (code == -ECONNRESET)
 		hear_peer_out(s);
@@ -211,14 +212,15 @@ int session_fail_channel(struct via_session *s, const struct via_channel *ch, in
 			 kind, ch->index, (double)s->config.stall_ns / 1e9);
 	else if (code == -EREMOTEIO)
 		via_fail(&err, code,
-			 "write on channel %s %u\nthe destination refused it: its key is revoked\n"
+			 "write on channel %s %u\nthe destination refused it, its key is revoked: "
+			 "%s\n"
 			 "a write after the seal is a fault of the fabric or of this program: "
 			 "report it",
-			 kind, ch->index);
+			 kind, ch->index, why);
 	else
 		via_fail(&err, code,
 			 "channel %s %u\n%s\ncheck the peer's own message, and that the link is up",
-			 kind, ch->index, via_err_text(code));
+			 kind, ch->index, why);
 	return session_fail(s, &err, true);
 }
 
@@ -292,13 +294,46 @@ const struct via_region *via_session_regions(const struct via_session *s, unsign
 	return s->region_view;
 }
 
+/* Devices beyond the table's end count as its last. */
+static void add_rail(struct via_session_stats *stats, const char *device, uint64_t bytes)
+{
+	unsigned i = 0;
+
+	if (!device[0])
+		return;
+	while (i < stats->nrails && strcmp(stats->rail[i].device, device) != 0)
+		i++;
+	if (i == VIA_RAILS_MAX)
+		i--;
+	if (i == stats->nrails) {
+		snprintf(stats->rail[i].device, sizeof(stats->rail[i].device), "%s", device);
+		stats->nrails++;
+	}
+	stats->rail[i].bytes += bytes;
+}
+
+void via_session_stats_add(struct via_session_stats *stats, const struct via_session_stats *earlier)
+{
+	stats->writes += earlier->writes;
+	stats->bytes += earlier->bytes;
+	stats->epochs += earlier->epochs;
+	via_hist_merge(&stats->drain_ns, &earlier->drain_ns);
+	for (unsigned i = 0; i < earlier->nrails; i++)
+		add_rail(stats, earlier->rail[i].device, earlier->rail[i].bytes);
+}
+
 void via_session_stats(struct via_session *s, struct via_session_stats *stats)
 {
 	memset(stats, 0, sizeof(*stats));
+	pthread_mutex_lock(&s->lock); /* a channel may be opened just now */
 	for (unsigned i = 0; i < s->nmultifd; i++) {
+		uint64_t bytes = atomic_load(&s->multifd[i].ledger.total_bytes);
+
 		stats->writes += atomic_load(&s->multifd[i].ledger.total_writes);
-		stats->bytes += atomic_load(&s->multifd[i].ledger.total_bytes);
+		stats->bytes += bytes;
+		add_rail(stats, s->multifd[i].device, bytes);
 	}
+	pthread_mutex_unlock(&s->lock);
 	stats->epochs = atomic_load(&s->epochs_drained);
 	stats->sealed = atomic_load(&s->sealed);
 	stats->drain_ns = s->drain_ns;

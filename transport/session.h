@@ -63,6 +63,7 @@ struct via_channel {
 	pthread_t connector;
 	bool has_connector; /* to be joined */
 	struct via_ep *ep;
+	char device[64]; /* that carries it; under session->lock */
 
 	/* message lane */
 	struct via_pool tx, rx;

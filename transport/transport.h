@@ -264,6 +264,14 @@ int via_session_failure(struct via_session *session, struct via_error *err);
  */
 void via_session_close(struct via_session *session);
 
+#define VIA_RAILS_MAX 8u
+
+/* A device that carries multifd channels, and what went over it. */
+struct via_rail {
+	char device[64]; /* as in struct via_ep */
+	uint64_t bytes;  /* its part of via_session_stats.bytes */
+};
+
 struct via_session_stats {
 	uint64_t writes; /* posted on the multifd channels */
 	uint64_t bytes;  /* of those */
@@ -272,6 +280,8 @@ struct via_session_stats {
 	struct via_hist drain_ns; /* last fence out to acknowledged; source only */
 	unsigned multifd;         /* channels */
 	unsigned preempt;
+	struct via_rail rail[VIA_RAILS_MAX];
+	unsigned nrails;   /* 0: the fabric has no devices of its own */
 	char fabric[512];  /* the spec in use */
 	char choice[1024]; /* why: one line for each candidate */
 	char security[64]; /* of the control connection */
@@ -280,5 +290,12 @@ struct via_session_stats {
 
 /* Snapshot into *stats. The histogram is exact only when read by the migration thread. */
 void via_session_stats(struct via_session *session, struct via_session_stats *stats);
+
+/*
+ * Add what @earlier counted to *stats: the same migration's session before it was lost. What
+ * is no count (names, channels) stays as it is in *stats.
+ */
+void via_session_stats_add(struct via_session_stats *stats,
+			   const struct via_session_stats *earlier);
 
 #endif

@@ -78,6 +78,8 @@ bool fault_is_lost(struct fault_ep *ep)
 /* What the owner is told where the inner fabric said @code. */
 static int told(struct fault_ep *ep, int code)
 {
+	if (code < 0 && ep->inner->why[0])
+		memcpy(ep->base.why, ep->inner->why, sizeof(ep->base.why));
 	return code == -ECANCELED && fault_is_lost(ep) ? -ECONNRESET : code;
 }
 

@@ -193,6 +193,7 @@ static int fault_ep_open(struct via_fabric *base, enum via_ep_side side, struct 
 		return ret;
 	}
 	new->base.id = new->inner->id;
+	new->base.device = new->inner->device;
 	new->cut_in = choose_cut(fab, side);
 	fab->eps_opened++;
 	*ep = &new->base;

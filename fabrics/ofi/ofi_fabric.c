@@ -286,6 +286,7 @@ static const struct via_fabric_key keys[] = {
 const struct via_fabric_ops via_ofi_ops = {
 	.name = "ofi",
 	.keys = keys,
+	.provider = DEFAULT_PROVIDER,
 	.probe = ofi_probe,
 	.open = ofi_open,
 	.close = ofi_close,

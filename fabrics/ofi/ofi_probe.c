@@ -2,13 +2,11 @@
 /*
  * ofi_probe.c -- which providers this host has, which of them can be used, and why the others not.
  */
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "fabrics/ofi/ofi.h"
+#include "fabrics/reach.h"
 
 /* The providers that users ask for, the better ones first. */
 static const struct {
@@ -35,35 +33,6 @@ static void library_version(char *buf, size_t cap)
 	snprintf(buf, cap, "libfabric %u.%u", FI_MAJOR(v), FI_MINOR(v));
 }
 
-static void append_namespace(const char *name, char *buf, size_t cap)
-{
-	size_t len = strlen(buf);
-	char path[64];
-	struct stat st;
-
-	snprintf(path, sizeof(path), "/proc/self/ns/%s", name);
-	if (!stat(path, &st))
-		snprintf(buf + len, cap - len, ",%s:%llx", name, (unsigned long long)st.st_ino);
-}
-
-/*
- * One text for all processes that share memory with this one: the same boot, and the namespaces
- * that shared memory and reading each other's memory depend on.
- */
-static void local_reach(char *buf, size_t cap)
-{
-	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? 0 : read(fd, buf, cap - 1);
-
-	if (fd >= 0)
-		close(fd);
-	buf[n > 0 ? n : 0] = '\0';
-	buf[strcspn(buf, "\n")] = '\0';
-	append_namespace("pid", buf, cap);
-	append_namespace("mnt", buf, cap);
-	append_namespace("user", buf, cap);
-}
-
 static void describe(size_t k, struct via_fabric_info *out)
 {
 	struct fi_info *info = ofi_select(known[k].name, NULL, 0);
@@ -85,7 +54,7 @@ static void describe(size_t k, struct via_fabric_info *out)
 		 info->fabric_attr->prov_name);
 	ofi_fill_caps(info, info->tx_attr->size, info->rx_attr->size, &out->caps);
 	if (known[k].local)
-		local_reach(out->reach, sizeof(out->reach));
+		via_reach_local(out->reach, sizeof(out->reach));
 	fi_freeinfo(info);
 }
 

@@ -167,6 +167,7 @@ static int sim_probe(int (*found)(void *arg, const struct via_fabric_info *info)
 const struct via_fabric_ops via_sim_ops = {
 	.name = "sim",
 	.keys = keys,
+	.provider = "",
 	.probe = sim_probe,
 	.open = sim_open,
 	.close = sim_close,

@@ -437,13 +437,17 @@ def _():
         check(re.search(rf"^{fabric} +yes  libfabric ", text, re.M), f"{fabric} is not usable")
     run = Run("fabrics", "--json").ends(0)
     fabrics = json.loads(run.out.text)
-    equal([f["fabric"] for f in fabrics], [line.split()[0] for line in text.splitlines()],
-          "the names in both")
+    equal([f["fabric"] for f in fabrics],
+          [line.split()[0] for line in text.splitlines() if line[0] != " "], "the names in both")
     for fabric in fabrics:
         check_keys(fabric, {
             "fabric": str, "usable": bool, "reason": str, "device": str, "library": str,
             "rank": int, "reach": str, "limits": dict.fromkeys(
-                ["write_len_max", "msg_len_max", "sge_max", "tx_depth", "rx_depth"], int)})
+                ["write_len_max", "msg_len_max", "sge_max", "tx_depth", "rx_depth"], int),
+            "facts": dict})
+        for name, value in fabric["facts"].items():
+            check(re.search(rf"^ +{re.escape(name)}: {re.escape(value)}$", text, re.M),
+                  f"{name} is in the JSON only")
         equal(fabric["usable"], not fabric["reason"], f"usable of {fabric['fabric']}")
         equal(fabric["usable"], fabric["limits"]["msg_len_max"] >= 8192, "the limits are there")
 

@@ -55,11 +55,11 @@ Test(golden, hello)
 	cr_assert_str_eq(m.program, "viaduct 0.1.0");
 	cr_assert_eq(m.noffers, 2);
 	cr_assert_eq(m.offer[0].rank, 3);
-	cr_assert_str_eq(m.offer[0].spec, "ofi:tcp");
+	cr_assert_str_eq(m.offer[0].kind, "ofi:tcp");
 	cr_assert_str_eq(m.offer[0].reach, "");
 	cr_assert_str_eq(m.offer[0].reason, "");
 	cr_assert_eq(m.offer[1].rank, 0);
-	cr_assert_str_eq(m.offer[1].spec, "ofi:shm");
+	cr_assert_str_eq(m.offer[1].kind, "ofi:shm");
 	cr_assert_str_eq(m.offer[1].reach, "h7");
 	cr_assert_str_eq(m.offer[1].reason, "full");
 	check_encode(&control_codecs[CODEC_HELLO], &m);

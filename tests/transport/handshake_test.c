@@ -179,7 +179,7 @@ static void hand_start(struct hand *h, unsigned multifd, uint64_t handshake_ns)
 				   .role = VIA_ROLE_SOURCE,
 				   .program = "by hand",
 				   .noffers = 1,
-				   .offer = {{.spec = "sim:handshake"}}};
+				   .offer = {{.kind = "sim:handshake"}}};
 	memcpy(hello.session_id, h->session_id, sizeof(hello.session_id));
 	hand_post(h, VIA_CONTROL_HELLO, buf, via_hello_encode(&hello, buf, sizeof(buf)));
 	cr_assert_eq(hand_receive(h, &frame), VIA_CONTROL_HELLO);

@@ -96,7 +96,7 @@ static void random_hello(struct via_hello *m)
 	m->noffers = (unsigned)between(0, VIA_OFFERS_MAX);
 	for (unsigned i = 0; i < m->noffers; i++) {
 		m->offer[i].rank = (uint16_t)random64();
-		fill_str(m->offer[i].spec, 1, sizeof(m->offer[i].spec));
+		fill_str(m->offer[i].kind, 1, sizeof(m->offer[i].kind));
 		fill_str(m->offer[i].reach, 0, sizeof(m->offer[i].reach));
 		fill_str(m->offer[i].reason, 0, sizeof(m->offer[i].reason));
 	}
@@ -399,9 +399,9 @@ Test(messages, hello_rules)
 	decode_golden(hello, &m);
 	m.noffers = VIA_OFFERS_MAX;
 	for (unsigned i = 0; i < m.noffers; i++)
-		set_str(m.offer[i].spec, sizeof(m.offer[i].spec) - 1);
+		set_str(m.offer[i].kind, sizeof(m.offer[i].kind) - 1);
 	cr_assert_eq(redecode(hello, &m), 0);
-	m.offer[7].spec[0] = '\0';
+	m.offer[7].kind[0] = '\0';
 	cr_assert_eq(redecode(hello, &m), -EPROTO, "an offer without a name");
 	m.noffers = VIA_OFFERS_MAX + 1;
 	cr_assert_eq(hello->encode(&m, buf, sizeof(buf)), -ENOBUFS);
@@ -438,11 +438,11 @@ Test(messages, names_are_ascii_and_texts_are_made_printable)
 	cr_assert_eq(m.program[0], '?');
 	cr_assert_str_eq(m.offer[0].reason, "\xc3\xa9?", "UTF-8 stays");
 
-	m.offer[0].spec[0] = '\xc3';
+	m.offer[0].kind[0] = '\xc3';
 	cr_assert_eq(redecode(&control_codecs[CODEC_HELLO], &m), -EPROTO);
-	m.offer[0].spec[0] = '\n';
+	m.offer[0].kind[0] = '\n';
 	cr_assert_eq(redecode(&control_codecs[CODEC_HELLO], &m), -EPROTO);
-	m.offer[0].spec[0] = '?';
+	m.offer[0].kind[0] = '?';
 	cr_assert_eq(redecode(&control_codecs[CODEC_HELLO], &m), 0);
 	m.offer[0].reach[0] = '\x7f';
 	cr_assert_eq(redecode(&control_codecs[CODEC_HELLO], &m), -EPROTO);
