@@ -21,6 +21,7 @@
 #include "core/clock.h"
 #include "migrate/engine_messages.h"
 #include "migrate/page_zero.h"
+#include "migrate/urgent.h"
 #include "transport/page_channel.h"
 
 /*
@@ -162,6 +163,8 @@ static void *server_main(void *arg)
 	struct via_page_message m;
 	uint64_t spin_until = 0;
 	int rc = 0;
+
+	urgent_thread();
 
 	while (rc >= 0 && !atomic_load(&ps->stop)) {
 		rc = wait_for_request(w, spin_until);
