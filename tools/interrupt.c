@@ -86,9 +86,11 @@ int interrupt_start(int *cancel_fd, int *resume_fd, struct via_error *err)
 	pthread_sigmask(SIG_BLOCK, &watch.signals, &watch.before);
 	atomic_store(&watch.stopping, false);
 	rc = pthread_create(&watch.thread, NULL, watch_main, NULL);
-	if (rc)
+	if (rc) {
+		pthread_sigmask(SIG_SETMASK, &watch.before, NULL);
 		return via_fail(err, via_err_from_errno(rc),
 				"watch for signals\n%s\nraise ulimit -u", strerror(rc));
+	}
 	watch.running = true;
 	*cancel_fd = watch.cancel_fd;
 	if (resume_fd)

@@ -89,6 +89,11 @@ static int is_gone(const struct link *link, int code, struct via_error *err)
 				"resume the migration: the destination's process is gone\n"
 				"whether the guest had begun to run there was not confirmed\n"
 				"start it again from its disk");
+	if (!link->remaining)
+		return via_fail(err, code,
+				"resume the migration: the destination's process is gone\n"
+				"it had been sent every page, and may have finished\n"
+				"look for the guest there before you start it again");
 	return via_fail(err, code,
 			"resume the migration: the destination's process is gone\n"
 			"the guest ran there and its memory was never complete anywhere else: it "
@@ -222,6 +227,7 @@ void link_progress(void *arg, const struct via_progress *p)
 		link_use(link, NULL);
 	if (p->phase == VIA_PHASE_POSTCOPY)
 		link->moved = true;
+	link->remaining = p->remaining;
 	if (!link->settings->quiet)
 		progress_show(&link->view, p);
 	pull(link, p);

@@ -84,9 +84,10 @@ struct link {
 	struct progress_view view;
 	struct via_session *session; /* NULL while there is none */
 	int cancel_fd;
-	int resume_fd; /* source */
-	int listen_fd; /* destination */
-	bool moved;    /* the guest runs at the destination */
+	int resume_fd;      /* source */
+	int listen_fd;      /* destination */
+	bool moved;         /* the guest runs at the destination */
+	uint64_t remaining; /* source: bytes that the destination lacked when last heard */
 	uint64_t pulled;
 	uint64_t pull_below; /* lacking bytes; 0: not known yet */
 };

@@ -105,7 +105,7 @@ static int fault_open(const struct via_fabric_spec *spec, struct via_fabric **fa
 	int ret;
 
 	if (!new)
-		return via_fail(err, -ENOMEM, "fabric %s\nno memory", spec->name);
+		return via_fail(err, -ENOMEM, "fabric %s\nno memory\nfree some memory", spec->name);
 	ret = get_keys(spec, new, err);
 	if (!ret)
 		ret = via_fabric_open(&inner, &new->inner, err);
@@ -161,7 +161,7 @@ static struct fault_ep *ep_new(struct via_fabric *base, struct via_error *err)
 	struct fault_ep *ep = calloc(1, sizeof(*ep) + cap * sizeof(ep->held[0]));
 
 	if (!ep) {
-		via_fail(err, -ENOMEM, "endpoint that injects faults\nno memory");
+		via_fail(err, -ENOMEM, "endpoint that injects faults\nno memory\nfree some memory");
 		return NULL;
 	}
 	ep->base.fab = base;
@@ -259,7 +259,8 @@ static int fault_mr_reg(struct via_fabric *fab, void *addr, size_t len, unsigned
 		return ret;
 	new = calloc(1, sizeof(*new));
 	if (!new)
-		return via_fail(err, -ENOMEM, "region that injects faults\nno memory");
+		return via_fail(err, -ENOMEM,
+				"region that injects faults\nno memory\nfree some memory");
 	ret = inner_ops(fab)->mr_reg(fabric_of(fab)->inner, addr, len, access, &new->inner, err);
 	if (ret) {
 		free(new);
@@ -298,7 +299,8 @@ static int fault_rkey_unpack(struct via_ep *ep, const void *buf, size_t len, uin
 		return ret;
 	new = calloc(1, sizeof(*new));
 	if (!new)
-		return via_fail(err, -ENOMEM, "key that injects faults\nno memory");
+		return via_fail(err, -ENOMEM,
+				"key that injects faults\nno memory\nfree some memory");
 	ret = inner_ops(ep->fab)->rkey_unpack(((struct fault_ep *)ep)->inner, buf, len, region_len,
 					      &new->inner, err);
 	if (ret) {
