@@ -11,13 +11,13 @@
  *
  * After the lane has started nothing here allocates, takes a lock or formats text.
  */
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
 #include "transport/page_channel.h"
 #include "transport/session.h"
+#include "transport/stream.h"
 
 /* Polls before sleeping: a reply that is a few microseconds away is not worth two wake-ups. */
 #define SPIN_NS (5 * VIA_NS_PER_US)
@@ -52,10 +52,34 @@ static size_t page_len_max(const struct via_session *s)
 	return max;
 }
 
-bool channel_is_staged(const struct via_channel *ch)
+/* Bytes of a slot of its staging, if it is opened now; 0: it has none. */
+static size_t slot_len_now(const struct via_channel *ch)
 {
-	return (ch->kind == VIA_MULTIFD && atomic_load(&ch->session->sealed)) ||
-	       (ch->kind == VIA_PREEMPT && page_len_max(ch->session) > STAGED_PAGE_MIN);
+	static const size_t of_streams[] = {[VIA_MAIN] = VIA_STREAM_MAIN_SLOT,
+					    [VIA_MULTIFD] = VIA_STREAM_MULTIFD_SLOT,
+					    [VIA_PREEMPT] = 0};
+	size_t page = page_len_max(ch->session);
+
+	if (ch->session->config.streams)
+		return of_streams[ch->kind];
+	if (ch->kind == VIA_MULTIFD && atomic_load(&ch->session->sealed))
+		return page < STAGED_BULK_LEN ? STAGED_BULK_LEN : page;
+	return ch->kind == VIA_PREEMPT && page > STAGED_PAGE_MIN ? page : 0;
+}
+
+/* Source of a stream: several slots are written at once, each from a buffer of its own. */
+static int init_out(struct via_channel *ch, struct via_error *err)
+{
+	struct via_fabric *fab = ch->session->fab;
+
+	if (via_pool_init(&ch->out, CHANNEL_OUT_BUFFERS, ch->slot_len))
+		return via_fail(err, -ENOMEM,
+				"open channel %s %u\nno memory for its buffers of %zu bytes\n"
+				"open fewer channels",
+				via_channel_kind_name(ch->kind), ch->index,
+				CHANNEL_OUT_BUFFERS * ch->slot_len);
+	return fab->ops->mr_reg(fab, ch->out.block, ch->out.block_len, VIA_MR_LOCAL,
+				&ch->staging_mr, err);
 }
 
 static int init_staging(struct via_channel *ch, struct via_error *err)
@@ -64,15 +88,14 @@ static int init_staging(struct via_channel *ch, struct via_error *err)
 	bool source = s->role == VIA_ROLE_SOURCE;
 	unsigned slots;
 
-	ch->slot_len = page_len_max(s);
+	if (source && s->config.streams)
+		return init_out(ch, err);
 	if (ch->slot_len > VIA_STAGED_PAGE_MAX)
 		return via_fail(err, -EOPNOTSUPP,
 				"open channel %s %u\nguest RAM has pages of %zu bytes\n"
 				"pages of up to %u bytes can be moved by postcopy",
 				via_channel_kind_name(ch->kind), ch->index, ch->slot_len,
 				VIA_STAGED_PAGE_MAX);
-	if (ch->kind == VIA_MULTIFD && ch->slot_len < STAGED_BULK_LEN)
-		ch->slot_len = STAGED_BULK_LEN;
 	slots = STAGING_LEN / ch->slot_len < CHANNEL_RECEIVES_MIN
 			? CHANNEL_RECEIVES_MIN
 			: (unsigned)(STAGING_LEN / ch->slot_len);
@@ -102,7 +125,8 @@ int channel_lane_init(struct via_channel *ch, struct via_error *err)
 
 	ch->receives = CHANNEL_RECEIVES;
 	ch->nsent = ch->nreceived = 0;
-	if (channel_is_staged(ch))
+	ch->slot_len = slot_len_now(ch);
+	if (ch->slot_len)
 		rc = init_staging(ch, err);
 	if (rc)
 		return rc;
@@ -171,6 +195,9 @@ void channel_release_all(struct via_channel *ch)
 	via_pages_free(ch->staging, ch->staging_len);
 	ch->staging = NULL;
 	ch->slot_len = ch->staging_len = 0;
+	via_pool_fini(&ch->out);
+	free(ch->stream);
+	ch->stream = NULL;
 	ch->nrkeys = 0;
 	free(ch->rkeys);
 	ch->rkeys = NULL;
@@ -179,7 +206,7 @@ void channel_release_all(struct via_channel *ch)
 	free(ch->batch_message);
 	ch->batch_message = NULL;
 	ch->credits = ch->owed = 0;
-	ch->queue_head = ch->queue_len = 0;
+	ch->queue_head = ch->queue_len = ch->held = 0;
 	ch->in_fragments = false;
 	memset(&ch->current, 0, sizeof(ch->current));
 }
@@ -236,13 +263,13 @@ static int received(struct via_channel *ch, uint8_t *buf, size_t len)
 	ch->credits += h.credits;
 	if (h.type == VIA_MESSAGE_CREDIT)
 		return h.len || h.flags ? -EPROTO : post_receive(ch, buf);
-	if (ch->queue_len + 1 > ch->receives)
+	if (ch->held == ch->receives)
 		return -EPROTO; /* more messages than credits */
 	ch->nreceived++;
 	rc = check_fragment(ch, &h);
 	if (rc)
 		return rc;
-	if (ch->kind == VIA_MAIN && h.type < VIA_MESSAGE_USER) {
+	if (ch->kind == VIA_MAIN && h.type < VIA_MESSAGE_USER && !ch->session->config.streams) {
 		rc = h.flags ? -EPROTO
 			     : fence_on_main(ch->session, h.type, buf + VIA_MESSAGE_HEADER_LEN,
 					     h.len);
@@ -252,6 +279,7 @@ static int received(struct via_channel *ch, uint8_t *buf, size_t len)
 		return post_receive(ch, buf);
 	}
 	rx = &ch->queue[(ch->queue_head + ch->queue_len++) % CHANNEL_RECEIVES];
+	ch->held++;
 	rx->buf = buf;
 	rx->number = ch->nreceived - 1;
 	rx->message = (struct via_message){.type = h.type,
@@ -267,6 +295,8 @@ static int completed(struct via_channel *ch, const struct via_comp *comp)
 		return comp->status;
 	switch (comp->kind) {
 	case VIA_COMP_WRITE:
+		if (comp->ctx != ch) /* a stream's: the buffer that it came from */
+			via_pool_put(&ch->out, comp->ctx);
 		return via_ledger_retire(&ch->ledger, 1);
 	case VIA_COMP_SEND:
 		via_pool_put(&ch->tx, comp->ctx);
@@ -292,20 +322,32 @@ int channel_progress(struct via_channel *ch)
 	return rc < 0 ? rc : n;
 }
 
+int channel_poll(struct pollfd *p, unsigned n, uint64_t deadline_ns)
+{
+	uint64_t now = via_now_ns(), left = deadline_ns > now ? deadline_ns - now : 0;
+	struct timespec ts = {.tv_sec = (time_t)(left / VIA_NS_PER_S),
+			      .tv_nsec = (long)(left % VIA_NS_PER_S)};
+	int rc = ppoll(p, n, deadline_ns == VIA_NEVER ? NULL : &ts, NULL);
+
+	if (rc >= 0)
+		return rc;
+	for (unsigned i = 0; i < n; i++)
+		p[i].revents = 0;
+	return errno == EINTR ? 0 : -EIO;
+}
+
 /* Sleep on the endpoint and @extra_fd. Returns when either may have something. */
 static int channel_sleep(struct via_channel *ch, uint64_t deadline_ns, int extra_fd)
 {
 	struct pollfd p[2] = {{.events = POLLIN}, {.fd = extra_fd, .events = POLLIN}};
-	uint64_t now = via_now_ns(), left = deadline_ns > now ? deadline_ns - now : 0;
-	struct timespec ts = {.tv_sec = (time_t)(left / VIA_NS_PER_S),
-			      .tv_nsec = (long)(left % VIA_NS_PER_S)};
 	eventfd_t drop;
 	int rc = ops_of(ch)->arm(ch->ep, &p[0].fd);
 
 	if (rc)
 		return rc == -EAGAIN ? 0 : rc;
-	if (ppoll(p, extra_fd >= 0 ? 2 : 1, deadline_ns == VIA_NEVER ? NULL : &ts, NULL) < 0)
-		return errno == EINTR ? 0 : -EIO;
+	rc = channel_poll(p, extra_fd >= 0 ? 2 : 1, deadline_ns);
+	if (rc < 0)
+		return rc;
 	if (extra_fd >= 0 && p[1].revents)
 		(void)eventfd_read(extra_fd, &drop);
 	return 0;
@@ -348,22 +390,38 @@ int channel_get_buffer(struct via_channel *ch, uint8_t **buf)
 	return 0;
 }
 
-/* As post_message(), and waits for room. */
+/* A message that costs a credit, which is there. */
+static int post_counted(struct via_channel *ch, uint8_t *buf, struct via_message_header *h,
+			unsigned flags)
+{
+	int rc = post_message(ch, buf, h, flags);
+
+	if (rc)
+		return rc;
+	ch->credits--;
+	ch->nsent++;
+	return 0;
+}
+
+/* As that, and waits for room. */
 static int post_patiently(struct via_channel *ch, uint8_t *buf, struct via_message_header *h,
 			  unsigned flags)
 {
 	int rc;
 
-	while ((rc = post_message(ch, buf, h, flags)) == -EAGAIN) {
+	while ((rc = post_counted(ch, buf, h, flags)) == -EAGAIN) {
 		rc = channel_wait_for_movement(ch);
 		if (rc < 0)
 			return rc;
 	}
-	if (rc < 0)
-		return rc;
-	ch->credits--;
-	ch->nsent++;
-	return 0;
+	return rc;
+}
+
+int channel_try_post(struct via_channel *ch, uint8_t *buf, uint8_t type, size_t len, unsigned flags)
+{
+	struct via_message_header h = {.type = type, .len = (uint32_t)len};
+
+	return post_counted(ch, buf, &h, flags);
 }
 
 int channel_post_buffer(struct via_channel *ch, uint8_t *buf, uint8_t type, size_t len,
@@ -418,6 +476,7 @@ int channel_give_back(struct via_channel *ch, struct channel_rx *rx)
 	rx->buf = NULL;
 	if (rc)
 		return rc;
+	ch->held--;
 	ch->owed++;
 	return announce_credits(ch);
 }

@@ -40,7 +40,7 @@ int via_message_header_decode(const void *buf, size_t len, struct via_message_he
 	h->len = via_wire_get_u32(&r);
 	if (via_wire_status(&r) || h->len != via_wire_left(&r))
 		return -EPROTO;
-	if (h->type == 0 || (h->type > VIA_MESSAGE_SEALED && h->type < VIA_MESSAGE_USER))
+	if (h->type == 0 || (h->type > VIA_MESSAGE_STREAM_END && h->type < VIA_MESSAGE_USER))
 		return -EPROTO;
 	if (h->flags & ~VIA_MESSAGE_MORE)
 		return -EPROTO;
@@ -124,5 +124,24 @@ int via_epoch_decode(const void *buf, size_t len, uint64_t *epoch)
 	*epoch = via_wire_get_u64(&r);
 	if (*epoch == 0)
 		return -EPROTO;
+	return via_wire_finish(&r);
+}
+
+void via_stream_prefix_encode(uint32_t slot_len, void *buf)
+{
+	struct via_wire w = via_wire_writer(buf, VIA_STREAM_PREFIX_LEN);
+
+	via_wire_put_u32(&w, slot_len);
+}
+
+int via_stream_decode(const void *buf, size_t len, struct via_stream_message *m)
+{
+	struct via_wire r = via_wire_reader(buf, len);
+
+	m->slot_len = via_wire_get_u32(&r);
+	m->len = via_wire_left(&r);
+	m->bytes = via_wire_get_view(&r, m->len);
+	if (!m->slot_len && !m->len)
+		return -EPROTO; /* a peer could go on for ever */
 	return via_wire_finish(&r);
 }

@@ -302,6 +302,19 @@ static int take_session_id(struct via_session *s, const uint8_t *id, struct via_
 	return 0;
 }
 
+/* Streams and regions are two kinds of session, and both sides expect one of them. */
+static int check_streams(const struct via_session *s, const struct via_setup *m,
+			 struct via_error *err)
+{
+	if ((m->nregions == 0) == s->config.streams)
+		return 0;
+	return via_fail(err, -EPROTO,
+			"handshake\nthe source sends %s, the destination expects %s\n"
+			"run `viaduct relay` on both hosts, or on none",
+			m->nregions ? "guest RAM" : "streams",
+			s->config.streams ? "streams" : "guest RAM");
+}
+
 static int take_setup(struct via_session *s, const struct via_setup *m,
 		      const struct via_hello *ours, struct via_error *err)
 {
@@ -309,13 +322,15 @@ static int take_setup(struct via_session *s, const struct via_setup *m,
 	int agreed = find_agreed(ours, m->fabric, err);
 	int rc = agreed < 0 ? agreed : check_resume(s, m, err);
 
+	if (!rc)
+		rc = check_streams(s, m, err);
 	if (!rc && m->slice_len > SIZE_MAX / 2)
 		rc = fail_decode(err, "SETUP", -EPROTO);
 	if (!rc)
 		rc = session_make_channels(s, m->multifd, m->preempt, err);
 	if (rc)
 		return rc;
-	regions = calloc(m->nregions, sizeof(*regions));
+	regions = calloc(m->nregions ? m->nregions : 1, sizeof(*regions));
 	if (!regions)
 		return via_fail(err, -ENOMEM, "handshake\nout of memory\nfree some memory");
 	for (unsigned i = 0; i < m->nregions; i++)

@@ -338,7 +338,7 @@ int via_channel_ready_decode(const void *buf, size_t len, struct via_channel_rea
 	m->msg_len = via_wire_get_u32(&r);
 	require(&r, m->msg_len >= MSG_LEN_MIN);
 	m->nkeys = via_wire_get_u32(&r);
-	require(&r, m->nkeys == 0 || m->id.kind != VIA_MAIN);
+	require(&r, m->nkeys <= 1 || m->id.kind != VIA_MAIN);
 	m->keys_len = via_wire_left(&r);
 	m->keys = r.buf + r.pos;
 	/* Each key takes two bytes at least, so that the payload bounds the loop. */
@@ -426,6 +426,25 @@ int via_error_decode(const void *buf, size_t len, struct via_error *m)
 
 	memset(m, 0, sizeof(*m));
 	get_error(&r, m);
+	return via_wire_finish(&r);
+}
+
+/* Of a channel, but an error like the others. */
+ssize_t via_stream_end_encode(int status, void *buf, size_t cap)
+{
+	struct via_wire w = via_wire_writer(buf, cap);
+
+	via_wire_put_str(&w, status ? via_err_name(status) : "");
+	return encoded(&w);
+}
+
+int via_stream_end_decode(const void *buf, size_t len, int *status)
+{
+	struct via_wire r = via_wire_reader(buf, len);
+	char name[ERROR_NAME];
+
+	get_name(&r, name, sizeof(name));
+	*status = name[0] ? code_of_name(name) : 0;
 	return via_wire_finish(&r);
 }
 

@@ -118,7 +118,7 @@ struct via_channel_ready {
 	struct via_channel_id id;
 	uint16_t credits;    /* messages that the sender's posted receives can hold */
 	uint32_t msg_len;    /* bytes of each of those receives */
-	uint32_t nkeys;      /* 0 from the source, and for main */
+	uint32_t nkeys;      /* 0 from the source; for main at most 1 */
 	const uint8_t *keys; /* encoded: iterate with via_channel_ready_next_key() */
 	size_t keys_len;
 };
@@ -186,6 +186,8 @@ enum via_message_type {
 	VIA_MESSAGE_DRAINED,    /* main, destination: struct via_drained_message */
 	VIA_MESSAGE_SEAL,       /* main, source: epoch */
 	VIA_MESSAGE_SEALED,     /* main, destination: epoch */
+	VIA_MESSAGE_STREAM,     /* of a session of streams: struct via_stream_message */
+	VIA_MESSAGE_STREAM_END, /* likewise: status */
 	VIA_MESSAGE_USER = 64,  /* this and above: the engine's own (migrate/) */
 };
 
@@ -211,5 +213,23 @@ int via_drained_decode(const void *buf, size_t len, struct via_drained_message *
 /* SEAL and SEALED. */
 ssize_t via_epoch_encode(uint64_t epoch, void *buf, size_t cap);
 int via_epoch_decode(const void *buf, size_t len, uint64_t *epoch);
+
+/* STREAM: the next bytes of a stream. At least one in all. */
+struct via_stream_message {
+	uint32_t slot_len; /* in the message's slot, behind those */
+	const uint8_t *bytes;
+	size_t len;
+};
+
+/* Before the bytes, which the sender may have in place already. */
+#define VIA_STREAM_PREFIX_LEN 4u
+
+/* @buf has at least VIA_STREAM_PREFIX_LEN bytes. */
+void via_stream_prefix_encode(uint32_t slot_len, void *buf);
+/* Whether there is such a slot, the channel knows. */
+int via_stream_decode(const void *buf, size_t len, struct via_stream_message *m);
+/* STREAM_END: 0, or a code, which travels by its name; an unknown name decodes as -EIO. */
+ssize_t via_stream_end_encode(int status, void *buf, size_t cap);
+int via_stream_end_decode(const void *buf, size_t len, int *status);
 
 #endif

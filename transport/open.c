@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/random.h>
 
 #include "core/log.h"
@@ -331,6 +332,8 @@ static void *connector_main(void *arg)
 	pthread_mutex_lock(&s->lock);
 	refused = ch->refused;
 	ch->state = rc || refused ? CHANNEL_FAILED : CHANNEL_READY;
+	if (s->config.streams) /* pairs with the read in via_stream_accept() */
+		eventfd_write(s->main_wake_fd, 1);
 	if (rc && !refused)
 		ch->error = err; /* else the peer's stands there: ours only followed from it */
 	pthread_cond_broadcast(&s->changed);

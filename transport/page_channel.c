@@ -8,7 +8,6 @@
  */
 #include "transport/page_channel.h"
 
-#include <poll.h>
 #include <string.h>
 
 #include "transport/session.h"
@@ -238,14 +237,11 @@ static int progress_all(struct via_channel *const *ch, unsigned n)
 	return sum;
 }
 
-/* Sleep on all of them. -EAGAIN: one has something already. */
+/* Sleep on all of them: how many are ready. -EAGAIN: one has something already. */
 static int sleep_on_all(struct via_channel *const *ch, unsigned n, uint64_t deadline_ns,
 			const int *fd, unsigned nfds)
 {
 	struct pollfd p[CHANNELS_MAX + FDS_MAX] = {{0}};
-	uint64_t now = via_now_ns(), left = deadline_ns > now ? deadline_ns - now : 0;
-	struct timespec ts = {.tv_sec = (time_t)(left / VIA_NS_PER_S),
-			      .tv_nsec = (long)(left % VIA_NS_PER_S)};
 
 	if (n > CHANNELS_MAX || nfds > FDS_MAX)
 		return -EINVAL;
@@ -258,9 +254,7 @@ static int sleep_on_all(struct via_channel *const *ch, unsigned n, uint64_t dead
 	}
 	for (unsigned i = 0; i < nfds; i++)
 		p[n + i] = (struct pollfd){.fd = fd[i], .events = POLLIN};
-	if (ppoll(p, n + nfds, deadline_ns == VIA_NEVER ? NULL : &ts, NULL) < 0)
-		return errno == EINTR ? -EAGAIN : -EIO;
-	return 0;
+	return channel_poll(p, n + nfds, deadline_ns);
 }
 
 int via_channels_wait(struct via_channel *const *ch, unsigned n, uint64_t deadline_ns,
@@ -271,7 +265,7 @@ int via_channels_wait(struct via_channel *const *ch, unsigned n, uint64_t deadli
 	if (rc)
 		return rc;
 	rc = sleep_on_all(ch, n, deadline_ns, fd, nfds);
-	if (rc && rc != -EAGAIN) {
+	if (rc < 0 && rc != -EAGAIN) {
 		via_channel_fail(ch[0], rc);
 		return rc;
 	}

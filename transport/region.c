@@ -23,10 +23,14 @@ int regions_init(struct via_session *s, const struct via_region *regions, unsign
 {
 	uint64_t total = 0;
 
-	if (n == 0 || n > VIA_REGIONS_MAX)
+	s->slice_len = slice_len;
+	if (n == 0 && s->config.streams)
+		return 0;
+	if (n == 0 || n > VIA_REGIONS_MAX || s->config.streams)
 		return via_fail(err, -EINVAL,
-				"describe guest RAM\n%u regions\ngive 1 to %u of them", n,
-				VIA_REGIONS_MAX);
+				"describe guest RAM\n%u regions\n"
+				"give 1 to %u of them, or none where streams are carried",
+				n, VIA_REGIONS_MAX);
 	for (unsigned i = 0; i < n; i++)
 		if (slice_len < regions[i].desc.page_size)
 			return via_fail(err, -EINVAL,
@@ -45,7 +49,6 @@ int regions_init(struct via_session *s, const struct via_region *regions, unsign
 	if (!s->region || !s->region_view)
 		goto no_memory;
 	s->nregions = n;
-	s->slice_len = slice_len;
 	for (unsigned i = 0; i < n; i++) {
 		struct session_region *r = &s->region[i];
 

@@ -8,13 +8,15 @@
  *                 may block
  *   setup_lock    serialises the fabric's set-up operations (contract of fabric.h)
  *   a channel's message lane, ledger and keys belong to its owner thread: the connector while
- *                 it connects, then the migration thread (main) or the channel's worker
+ *                 it connects, then the migration thread (main), the channel's worker, or the
+ *                 owner of its stream
  * Every thread that waits also waits for cancel_fd or for its endpoint's descriptor, and both
  * wake when the session fails.
  */
 #ifndef VIA_TRANSPORT_SESSION_H
 #define VIA_TRANSPORT_SESSION_H
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -29,6 +31,7 @@
 #define CHANNEL_RECEIVES_CREDIT 2u  /* and for those that do not (docs/wire.md, credits) */
 #define CHANNEL_SENDS           32u
 #define CHANNEL_MESSAGE_LEN     8192u /* bytes of one receive */
+#define CHANNEL_OUT_BUFFERS     8u    /* of a stream at the source: slots that are being written */
 
 enum channel_state {
 	CHANNEL_CLOSED = 0, /* never opened in this epoch */
@@ -74,6 +77,7 @@ struct via_channel {
 	unsigned owed;    /* receives posted again and not announced yet */
 	struct channel_rx queue[CHANNEL_RECEIVES];
 	unsigned queue_head, queue_len;
+	unsigned held;     /* received messages that were not given back, queued or not */
 	bool in_fragments; /* of fragment_type: the next must be of it too */
 	uint8_t fragment_type;
 	struct channel_rx current; /* what via_main_receive handed out last */
@@ -81,12 +85,14 @@ struct via_channel {
 	unsigned peer_receives;    /* by the peer: no more credits can come */
 	uint64_t nsent, nreceived; /* messages that cost a credit */
 
-	/* staging (page_channel.h): message n has slot n modulo the destination's receives */
+	/* staging (page_channel.h, stream.h): message n has slot n modulo the destination's receives */
 	size_t slot_len; /* 0: none */
 	size_t staging_len;
-	uint8_t *staging; /* destination: all slots; source: one, to gather scattered runs */
-	struct via_mr *staging_mr;
-	bool taken; /* by the engine; under session->lock */
+	uint8_t *staging;          /* destination: all slots; source: one, to gather runs */
+	struct via_pool out;       /* source of streams instead: what slots are written from */
+	struct via_mr *staging_mr; /* of either */
+	bool taken;                /* by the engine; under session->lock */
+	struct via_stream *stream; /* its owner's */
 
 	/* writes: source, multifd */
 	struct via_rkey **rkeys; /* one for each slice */
@@ -172,7 +178,7 @@ struct via_session {
 
 	/* rounds and fence */
 	struct session_round round;
-	int main_wake_fd;  /* eventfd: senders done, or fences all in */
+	int main_wake_fd; /* eventfd: senders done, fences all in, or of streams: a channel is ready */
 	bool drained_came; /* source: DRAINED of this round; migration thread's */
 	struct via_drained_message drained;
 	bool sealed_came; /* source */
@@ -282,8 +288,11 @@ int channel_get_buffer(struct via_channel *ch, uint8_t **buf);
 /* Send @buf with @len bytes of payload behind the header's place. Waits for room. */
 int channel_post_buffer(struct via_channel *ch, uint8_t *buf, uint8_t type, size_t len,
 			unsigned flags);
-/* Opened now, would it have staging? */
-bool channel_is_staged(const struct via_channel *ch);
+/* As that, for the credit that the caller has seen, and does not wait: -EAGAIN. */
+int channel_try_post(struct via_channel *ch, uint8_t *buf, uint8_t type, size_t len,
+		     unsigned flags);
+/* poll(2) until @deadline_ns: how many are ready; 0 also for an interruption. -EIO */
+int channel_poll(struct pollfd *p, unsigned n, uint64_t deadline_ns);
 /* Reserve @bytes of the bandwidth that all channels share, and wait for their turn. */
 int channel_pace(struct via_channel *ch, uint64_t bytes);
 

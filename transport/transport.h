@@ -21,6 +21,8 @@
  * via_session_set_bandwidth(), which any thread may call until via_session_close(). Every wait ends by its deadline, by the loss of the
  * peer (noticed within dead_after_ns) or by via_session_abort().
  *
+ * A session of streams is made and closed in the same way; what lies between is in stream.h.
+ *
  * A failed session stays failed: every later call returns the code of the first cause,
  * with its text. Only via_session_close() remains.
  */
@@ -48,6 +50,11 @@ struct via_session_config {
 	const char *fabric; /* a fabric spec, or NULL or "auto": the best both sides have */
 	unsigned multifd;   /* source: multifd channels, 1 to VIA_MULTIFD_MAX; 0 counts as 2 */
 	unsigned preempt;   /* source: preempt channels, 0 to VIA_PREEMPT_MAX */
+	/*
+	 * Both sides: the session has no regions and carries streams (transport/stream.h). The counts
+	 * above are the most channels that may be opened then, one at a time.
+	 */
+	bool streams;
 	struct via_credentials credentials;
 	uint64_t handshake_ns;  /* for each step of the handshake; 0: 10 s */
 	uint64_t dead_after_ns; /* a peer silent for so long is lost; 0: 5 s */

@@ -22,16 +22,32 @@ static void header(const uint8_t *data, size_t size)
 		abort();
 }
 
+/* As the header: the prefix alone is encoded. */
+static void stream(const uint8_t *data, size_t size)
+{
+	uint8_t buf[VIA_STREAM_PREFIX_LEN];
+	struct via_stream_message m;
+
+	if (via_stream_decode(data, size, &m))
+		return;
+	via_stream_prefix_encode(m.slot_len, buf);
+	if (memcmp(buf, data, sizeof(buf)) != 0 || m.bytes != data + sizeof(buf) ||
+	    m.len != size - sizeof(buf))
+		abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	unsigned which;
 
 	if (size == 0)
 		return 0;
-	which = data[0] % (CHANNEL_CODECS + 1);
+	which = data[0] % (CHANNEL_CODECS + 2);
 	if (which < CHANNEL_CODECS)
 		round_trip(&channel_codecs[which], data + 1, size - 1);
-	else
+	else if (which == CHANNEL_CODECS)
 		header(data + 1, size - 1);
+	else
+		stream(data + 1, size - 1);
 	return 0;
 }

@@ -110,6 +110,10 @@ static const uint8_t epoch[] = {
 	0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01, 0x00,
 };
 
+static const uint8_t stream_end[] = {
+	0x00, 0x0a, 'E', 'C', 'O', 'N', 'N', 'R', 'E', 'S', 'E', 'T',
+};
+
 /* clang-format on */
 
 /* The functions of messages.h with the types that the table needs. */
@@ -155,6 +159,16 @@ static int epoch_decode(const void *buf, size_t len, void *m)
 	return via_epoch_decode(buf, len, m);
 }
 
+static ssize_t stream_end_encode(const void *m, void *buf, size_t cap)
+{
+	return via_stream_end_encode(*(const int *)m, buf, cap);
+}
+
+static int stream_end_decode(const void *buf, size_t len, void *m)
+{
+	return via_stream_end_decode(buf, len, m);
+}
+
 #define FIELDS(name, type) #name, sizeof(type), name##_encode, name##_decode, name, sizeof(name)
 
 const struct codec control_codecs[CONTROL_CODECS] = {
@@ -172,4 +186,5 @@ const struct codec channel_codecs[CHANNEL_CODECS] = {
 	[CODEC_FENCE] = {FIELDS(fence, struct via_fence_message)},
 	[CODEC_DRAINED] = {FIELDS(drained, struct via_drained_message)},
 	[CODEC_EPOCH] = {FIELDS(epoch, uint64_t)},
+	[CODEC_STREAM_END] = {FIELDS(stream_end, int)},
 };

@@ -32,7 +32,7 @@ enum control_codec {
 	CONTROL_CODECS,
 };
 
-enum channel_codec { CODEC_FENCE, CODEC_DRAINED, CODEC_EPOCH, CHANNEL_CODECS };
+enum channel_codec { CODEC_FENCE, CODEC_DRAINED, CODEC_EPOCH, CODEC_STREAM_END, CHANNEL_CODECS };
 
 extern const struct codec control_codecs[CONTROL_CODECS];
 extern const struct codec channel_codecs[CHANNEL_CODECS];

@@ -206,6 +206,32 @@ Test(golden, epoch)
 	check_encode(&channel_codecs[CODEC_EPOCH], &epoch);
 }
 
+Test(golden, stream_end)
+{
+	int status;
+
+	decode(&channel_codecs[CODEC_STREAM_END], &status);
+	cr_assert_eq(status, -ECONNRESET);
+	check_encode(&channel_codecs[CODEC_STREAM_END], &status);
+}
+
+Test(golden, stream)
+{
+	static const uint8_t golden[] = {
+		0x00, 0x02, 0x00, 0x00, /* 128 KiB in the slot */
+		0xe0, 0xe1, 0xe2,       /* behind these bytes */
+	};
+	struct via_stream_message m;
+	uint8_t buf[VIA_STREAM_PREFIX_LEN];
+
+	cr_assert_eq(via_stream_decode(golden, sizeof(golden), &m), 0);
+	cr_assert_eq(m.slot_len, 131072);
+	cr_assert_eq(m.bytes, golden + 4);
+	cr_assert_eq(m.len, 3);
+	via_stream_prefix_encode(m.slot_len, buf);
+	cr_assert_arr_eq(buf, golden, sizeof(buf));
+}
+
 Test(golden, message_header)
 {
 	static const uint8_t golden[] = {

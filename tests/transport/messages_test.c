@@ -208,6 +208,9 @@ static void random_channel(unsigned codec, void *m)
 	case CODEC_EPOCH:
 		*(uint64_t *)m = between(1, UINT64_MAX);
 		break;
+	case CODEC_STREAM_END:
+		*(int *)m = between(0, 1) ? 0 : -EPROTO;
+		break;
 	}
 }
 
@@ -622,6 +625,9 @@ Test(messages, ready_rules)
 	m.id.kind = VIA_MAIN;
 	m.id.index = 0;
 	cr_assert_eq(redecode(ready, &m), -EPROTO, "keys for main");
+	m.nkeys = 1;
+	m.keys_len = 4;
+	cr_assert_eq(redecode(ready, &m), 0, "one, to its staging");
 	m.nkeys = 0;
 	m.keys_len = 0;
 	cr_assert_eq(redecode(ready, &m), 0);
@@ -706,7 +712,7 @@ Test(messages, message_header_rules)
 	struct via_message_header h;
 
 	for (unsigned type = 0; type < 256; type++) {
-		bool known = (type >= VIA_MESSAGE_CREDIT && type <= VIA_MESSAGE_SEALED) ||
+		bool known = (type >= VIA_MESSAGE_CREDIT && type <= VIA_MESSAGE_STREAM_END) ||
 			     type >= VIA_MESSAGE_USER;
 
 		cr_assert_eq(decode_header(type, 0, 0, 0), known ? 0 : -EPROTO, "type %u", type);
@@ -757,4 +763,36 @@ Test(messages, fence_and_drained_rules)
 	drained.epoch = 0;
 	cr_assert_eq(redecode(&channel_codecs[CODEC_DRAINED], &drained), -EPROTO);
 	cr_assert_eq(redecode(&channel_codecs[CODEC_EPOCH], &epoch), -EPROTO);
+}
+
+Test(messages, stream_rules)
+{
+	const struct codec *end = &channel_codecs[CODEC_STREAM_END];
+	struct via_stream_message m;
+	int status;
+
+	for (size_t len = 0; len < VIA_STREAM_PREFIX_LEN; len++)
+		cr_assert_eq(via_stream_decode(buf, len, &m), -EPROTO, "%zu bytes", len);
+	for (uint32_t slot_len = 0; slot_len < 2; slot_len++) {
+		via_stream_prefix_encode(slot_len, buf);
+		for (size_t len = 0; len < 2; len++) {
+			int rc = via_stream_decode(buf, VIA_STREAM_PREFIX_LEN + len, &m);
+
+			cr_assert_eq(rc, slot_len + len ? 0 : -EPROTO, "%u and %zu", slot_len, len);
+			cr_assert(rc || (m.slot_len == slot_len && m.len == len));
+		}
+	}
+#define X(c, scope, text)                                                                          \
+	status = -(c);                                                                             \
+	cr_assert(!end->decode(buf, (size_t)end->encode(&status, buf, sizeof(buf)), &status));     \
+	cr_assert_eq(status, -(c), #c);
+	VIA_ERROR_LIST(X)
+#undef X
+	memcpy(buf, end->golden, end->golden_len);
+	buf[2] = 'e';
+	cr_assert_eq(end->decode(buf, end->golden_len, &status), 0);
+	cr_assert_eq(status, -EIO, "a code that is not known");
+	buf[1] = 32;
+	memset(buf + 2, 'E', 32);
+	cr_assert_eq(end->decode(buf, 34, &status), -EPROTO, "a name of 32 bytes");
 }
