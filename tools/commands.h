@@ -10,6 +10,7 @@
 extern const struct command command_demo;
 extern const struct command command_send;
 extern const struct command command_receive;
+extern const struct command command_relay;
 extern const struct command command_fabrics;
 
 #endif

@@ -201,6 +201,26 @@ static int take_seed(struct settings *s, const char *v, struct via_error *err)
 	return take_number(v, 0, INT64_MAX, &s->seed, err); /* as much as JSON has */
 }
 
+static int take_role(struct settings *s, const char *v, struct via_error *err)
+{
+	if (strcmp(v, "source") != 0 && strcmp(v, "destination") != 0)
+		return via_fail(err, -EINVAL, "a role\n\"%s\"\nwrite source or destination", v);
+	return take_text(&s->role, v, err);
+}
+
+static int take_qemu(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_text(&s->qemu, v, err);
+}
+
+static int take_keep(struct settings *s, const char *v, struct via_error *err)
+{
+	(void)v;
+	(void)err;
+	s->keep = true;
+	return 0;
+}
+
 static int take_verbose(struct settings *s, const char *v, struct via_error *err)
 {
 	(void)v;
@@ -225,8 +245,8 @@ static const struct {
 	take_fn *take;
 } table[OPTION_COUNT] = {
 	[OPTION_FABRIC] = {"fabric", "SPEC", "one of `viaduct fabrics`[,key=value...], or auto", take_fabric},
-	[OPTION_PEER] = {"peer", "HOST:PORT", "where `viaduct receive` listens", take_peer},
-	[OPTION_LISTEN] = {"listen", "HOST:PORT", "where to wait for the source; port 0: the host chooses", take_listen},
+	[OPTION_PEER] = {"peer", "HOST:PORT", "where `viaduct receive`, or the other relay, listens", take_peer},
+	[OPTION_LISTEN] = {"listen", "HOST:PORT", "where to wait for the source; port 0: the host chooses; a source relay also takes unix:PATH", take_listen},
 	[OPTION_PSK] = {"psk", "FILE", "pre-shared key for TLS, in a file like QEMU's keys.psk", take_psk},
 	[OPTION_PSK_IDENTITY] = {"psk-identity", "NAME", "the line of the key file to use (default: the first)", take_identity},
 	[OPTION_INSECURE] = {"insecure", NULL, "allow plain text to other hosts: no authentication", take_insecure},
@@ -248,6 +268,9 @@ static const struct {
 	[OPTION_RECOVER_WITHIN] = {"recover-within", "TIME", "wait so long for a lost source (default: for ever)", take_recover_within},
 	[OPTION_PULL_LINK] = {"pull-link", "N", "lose the session N times in postcopy (default 0)", take_pull_link},
 	[OPTION_SEED] = {"seed", "N", "of the guest's writes (default: by the clock)", take_seed},
+	[OPTION_ROLE] = {"role", "ROLE", "source: beside the QEMU that sends; or destination", take_role},
+	[OPTION_QEMU] = {"qemu", "ADDRESS", "where the QEMU beside it waits: unix:PATH or HOST:PORT", take_qemu},
+	[OPTION_KEEP] = {"keep", NULL, "serve one migration after the other", take_keep},
 	[OPTION_VERBOSE] = {"verbose", NULL, "debug lines on stderr", take_verbose},
 	[OPTION_JSON] = {"json", NULL, "one JSON object on stdout", take_json},
 };
@@ -274,6 +297,8 @@ void settings_free(struct settings *s)
 	free(s->listen);
 	free(s->psk);
 	free(s->psk_identity);
+	free(s->role);
+	free(s->qemu);
 }
 
 void options_help(const struct command *command, FILE *out)

@@ -21,6 +21,9 @@ struct settings {
 	char *listen;
 	char *psk;
 	char *psk_identity;
+	char *role; /* of a relay: "source" or "destination" */
+	char *qemu; /* where a destination relay's QEMU waits */
+	bool keep;  /* a relay that serves one migration after the other */
 	bool insecure;
 	bool json;
 	bool verbose;
@@ -71,6 +74,9 @@ enum option_id {
 	OPTION_RECOVER_WITHIN,
 	OPTION_PULL_LINK,
 	OPTION_SEED,
+	OPTION_ROLE,
+	OPTION_QEMU,
+	OPTION_KEEP,
 	OPTION_VERBOSE,
 	OPTION_JSON,
 	OPTION_COUNT,

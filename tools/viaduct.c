@@ -11,10 +11,7 @@
 #include "tools/run.h"
 
 static const struct command *const commands[] = {
-	&command_demo,
-	&command_receive,
-	&command_send,
-	&command_fabrics,
+	&command_demo, &command_receive, &command_send, &command_relay, &command_fabrics,
 };
 
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -64,6 +64,8 @@ static void on_bye(struct via_session *s)
 	s->peer_said_bye = true;
 	pthread_cond_broadcast(&s->changed);
 	pthread_mutex_unlock(&s->lock);
+	if (s->config.streams)
+		eventfd_write(s->main_wake_fd, 1); /* no more will be opened */
 }
 
 static int dispatch(struct via_session *s, const struct via_control_frame *f, struct via_error *err)

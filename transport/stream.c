@@ -413,6 +413,21 @@ static struct via_channel *take_ready(struct via_session *s)
 	return ch;
 }
 
+/* Has the source said that it is through, and is nothing that it opened still to become ready? */
+static bool source_is_through(struct via_session *s)
+{
+	bool through;
+
+	pthread_mutex_lock(&s->lock);
+	through = s->peer_said_bye && s->main_channel.state != CHANNEL_OPENING;
+	for (unsigned i = 0; through && i < s->nmultifd; i++)
+		through = s->multifd[i].state != CHANNEL_OPENING;
+	for (unsigned i = 0; through && i < s->npreempt; i++)
+		through = s->preempt[i].state != CHANNEL_OPENING;
+	pthread_mutex_unlock(&s->lock);
+	return through;
+}
+
 /* Sleep until a channel becomes ready, the session fails, or as @wait says. */
 static int wait_for_ready(struct via_session *s, const struct via_wait *wait, struct via_error *err)
 {
@@ -434,6 +449,13 @@ static int wait_for_ready(struct via_session *s, const struct via_wait *wait, st
 	return 0;
 }
 
+static int source_ended(struct via_error *err)
+{
+	return via_fail(err, -ECONNRESET,
+			"wait for a stream\nthe source has ended the session\n"
+			"see why in the source's own output");
+}
+
 int via_stream_accept(struct via_session *s, const struct via_wait *wait,
 		      struct via_stream **stream, struct via_error *err)
 {
@@ -442,10 +464,13 @@ int via_stream_accept(struct via_session *s, const struct via_wait *wait,
 	int rc = check_streams(s, err);
 
 	while (!rc && !ch) {
+		bool through;
+
 		(void)eventfd_read(s->main_wake_fd, &drop); /* what comes from here on wakes */
 		rc = session_check(s, err);
+		through = source_is_through(s); /* asked before the last that it opened is taken */
 		if (!rc && !(ch = take_ready(s)))
-			rc = wait_for_ready(s, wait, err);
+			rc = through ? source_ended(err) : wait_for_ready(s, wait, err);
 	}
 	return rc ? rc : begin(ch, stream, err);
 }

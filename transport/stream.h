@@ -61,7 +61,8 @@ int via_stream_open(struct via_session *session, enum via_channel_kind kind, uns
 /*
  * Destination: wait for the next channel that the source opens. Of several main comes first,
  * then multifd and preempt channels by their index. One thread.
- *  -ETIMEDOUT, -ECANCELED by @wait, or the failure of the session
+ *  -ETIMEDOUT, -ECANCELED by @wait, or the failure of the session; -ECONNRESET without such a failure:
+ *  the source closes the session, and opens no more
  */
 int via_stream_accept(struct via_session *session, const struct via_wait *wait,
 		      struct via_stream **stream, struct via_error *err);

@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * relay_source.c -- beside the source's QEMU: accept all of its connections at once, find out
+ * what each is, and give it a lane.
+ *
+ * It must never make one connection wait for the bytes of another: QEMU's main channel is silent
+ * until all others are connected.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "relay/lane.h"
+
+#define PENDING_MAX RELAY_MULTIFD_MAX
+#define PATIENCE_NS (30 * VIA_NS_PER_S)
+
+struct pending {
+	int fd;
+	struct relay_candidate candidate;
+};
+
+struct source {
+	const struct relay_config *config;
+	const char *peer;
+	int listen_fd;
+	struct relay_identify identify;
+	struct pending pending[PENDING_MAX]; /* in the order in which they were accepted */
+	unsigned npending;
+	struct via_session *session; /* NULL before the first connection */
+	struct lanes lanes;
+	uint64_t linger_until; /* VIA_NEVER: main is there, or was not yet */
+};
+
+/* -- connections that are not known ------------------------------------------------- */
+
+static void forget(struct source *s, unsigned i)
+{
+	s->npending--;
+	memmove(&s->pending[i], &s->pending[i + 1], (s->npending - i) * sizeof(s->pending[0]));
+}
+
+static void close_pending(struct source *s)
+{
+	while (s->npending) {
+		close(s->pending[0].fd);
+		forget(s, 0);
+	}
+}
+
+static void accept_all(struct source *s)
+{
+	while (s->npending < PENDING_MAX) {
+		int fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (fd < 0)
+			return;
+		s->pending[s->npending++] =
+			(struct pending){.fd = fd, .candidate = {.accepted_ns = via_now_ns()}};
+	}
+}
+
+static bool wants_bytes(const struct pending *p)
+{
+	return p->candidate.len < RELAY_FIRST_BYTES_MAX && !p->candidate.ended;
+}
+
+static void read_first(struct pending *p)
+{
+	struct relay_candidate *c = &p->candidate;
+
+	while (wants_bytes(p)) {
+		ssize_t n = recv(p->fd, c->first + c->len, RELAY_FIRST_BYTES_MAX - c->len,
+				 MSG_DONTWAIT);
+
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (n <= 0)
+			c->ended = true;
+		else
+			c->len += (size_t)n;
+	}
+}
+
+static void learn(struct source *s)
+{
+	struct relay_seen *seen = &s->identify.seen;
+
+	seen->postcopy = atomic_load(&s->lanes.postcopy);
+	seen->answered = atomic_load(&s->lanes.answered);
+	seen->early_preempt = atomic_load(&s->lanes.early_preempt);
+}
+
+static int start_lane(struct source *s, const struct pending *p, const struct relay_identity *who,
+		      struct via_error *err)
+{
+	if (who->note[0])
+		relay_note(s->config, "%s", who->note);
+	return lane_start_source(&s->lanes, who, p->fd, &p->candidate, err);
+}
+
+/* Each that is known now gets its lane, or is refused. */
+static int identify_all(struct source *s, struct via_error *err)
+{
+	int rc = 0;
+
+	learn(s);
+	for (unsigned i = 0; i < s->npending && !rc;) {
+		struct pending *p = &s->pending[i];
+		struct relay_identity who;
+		struct via_error why = {0};
+
+		read_first(p);
+		if (relay_identify(&s->identify, &p->candidate, via_now_ns(), &who, &why)) {
+			relay_note(s->config, "%s: %s", why.what, why.seen);
+			close(p->fd);
+			forget(s, i);
+		} else if (who.role == RELAY_PENDING) {
+			i++;
+		} else {
+			rc = start_lane(s, p, &who, err);
+			forget(s, i);
+			i = 0; /* it may say what the others are */
+		}
+	}
+	return rc;
+}
+
+/* -- one session ---------------------------------------------------------------------- */
+
+static bool main_has_left(const struct source *s)
+{
+	return atomic_load(&s->lanes.had_main) && !atomic_load(&s->lanes.main_running);
+}
+
+static uint64_t next_deadline(const struct source *s)
+{
+	uint64_t first = s->linger_until;
+
+	for (unsigned i = 0; i < s->npending; i++) {
+		uint64_t at = relay_identify_deadline(&s->identify, &s->pending[i].candidate);
+
+		first = at < first ? at : first;
+	}
+	return first;
+}
+
+/* Sleep until something has happened. -ECANCELED */
+static int wait_for_events(struct source *s, struct via_error *err)
+{
+	struct pollfd p[3 + PENDING_MAX] = {{.fd = s->config->cancel_fd, .events = POLLIN},
+					    {.fd = s->lanes.wake_fd, .events = POLLIN},
+					    {.fd = s->listen_fd, .events = POLLIN}};
+	eventfd_t drop;
+
+	for (unsigned i = 0; i < s->npending; i++)
+		p[3 + i] =
+			(struct pollfd){.fd = wants_bytes(&s->pending[i]) ? s->pending[i].fd : -1,
+					.events = POLLIN};
+	if (s->npending == PENDING_MAX)
+		p[2].fd = -1;
+	if (poll(p, 3 + s->npending, via_deadline_poll_ms(next_deadline(s))) < 0)
+		return errno == EINTR ? 0 : -EIO;
+	if (p[0].revents)
+		return via_fail(err, -ECANCELED,
+				"carry a migration\nended by request\n"
+				"see what query-migrate says on both hosts");
+	if (p[1].revents)
+		(void)eventfd_read(s->lanes.wake_fd, &drop);
+	return 0;
+}
+
+/* Is the migration through? Lanes end with their connections. */
+static bool is_over(struct source *s)
+{
+	if (!s->lanes.nlanes || atomic_load(&s->lanes.running))
+		return false;
+	return !s->npending || atomic_load(&s->lanes.had_main);
+}
+
+static bool somebody_knocks(const struct source *s)
+{
+	struct pollfd p = {.fd = s->listen_fd, .events = POLLIN};
+
+	return s->npending || poll(&p, 1, 0) > 0;
+}
+
+/*
+ * Main has ended and another has not: QEMU does not leave it so for long. But a postcopy that has
+ * paused keeps its multifd channels: they end when it is resumed, by a connection for the next session.
+ */
+static void limit_linger(struct source *s)
+{
+	if (!main_has_left(s))
+		s->linger_until = VIA_NEVER;
+	else if (s->linger_until == VIA_NEVER)
+		s->linger_until = via_deadline_in(RELAY_LINGER_NS);
+	else if (via_deadline_passed(s->linger_until) || somebody_knocks(s))
+		via_session_abort(s->session, NULL);
+}
+
+static bool may_come_preempt(const struct source *s)
+{
+	return s->identify.seen.postcopy &&
+	       (!s->identify.expected.known || s->identify.expected.preempt);
+}
+
+static int serve_session(struct source *s, struct via_error *err)
+{
+	int rc = 0;
+
+	while (!rc && !is_over(s)) {
+		if (!main_has_left(s))
+			accept_all(s); /* who comes later is the next session's */
+		rc = identify_all(s, err);
+		if (!rc && may_come_preempt(s))
+			rc = lane_prepare_preempt(&s->lanes, err);
+		limit_linger(s);
+		if (!rc && !is_over(s))
+			rc = via_session_failure(s->session, err);
+		if (!rc && !is_over(s))
+			rc = wait_for_events(s, err);
+	}
+	return rc ? rc : lanes_failure(&s->lanes, err);
+}
+
+static int connect_session(struct source *s, struct via_error *err)
+{
+	struct via_session_config config;
+	int rc;
+
+	relay_session_config(s->config, &config);
+	relay_identify_init(&s->identify, config.multifd,
+			    s->config->patience_ns ? s->config->patience_ns : PATIENCE_NS);
+	s->linger_until = VIA_NEVER;
+	rc = via_session_connect(s->peer, &config, NULL, 0, s->config->cancel_fd, &s->session, err);
+	return rc ? rc : lanes_init(&s->lanes, s->config, s->session, true, err);
+}
+
+/* Wait for QEMU's first connection. */
+static int wait_for_qemu(const struct source *s, struct via_error *err)
+{
+	struct pollfd p[2] = {{.fd = s->config->cancel_fd, .events = POLLIN},
+			      {.fd = s->listen_fd, .events = POLLIN}};
+
+	while (!s->npending && !p[1].revents) {
+		if (poll(p, 2, -1) < 0 && errno != EINTR)
+			return via_fail(err, -EIO, "wait for QEMU\n%s\nstart it again",
+					strerror(errno));
+		if (p[0].revents)
+			return via_fail(err, -ECANCELED,
+					"wait for QEMU\nended by request\nstart it again");
+	}
+	return 0;
+}
+
+static void end_session(struct source *s, int rc, const struct via_error *why,
+			struct relay_result *result)
+{
+	if (!s->session)
+		return;
+	if (rc)
+		via_session_abort(s->session, why->code ? why : NULL);
+	lanes_join(&s->lanes);
+	lanes_result(&s->lanes, rc, result);
+	via_session_close(s->session);
+	s->session = NULL;
+}
+
+static int serve(void *arg, struct relay_result *result, struct via_error *err)
+{
+	struct source *s = arg;
+	bool resumes = false; /* who is there already is for the next session */
+	int rc = wait_for_qemu(s, err);
+
+	if (rc)
+		return rc;
+	accept_all(s);
+	rc = connect_session(s, err);
+	if (!rc) {
+		rc = serve_session(s, err);
+		resumes = main_has_left(s);
+	}
+	if (!resumes)
+		close_pending(s);
+	end_session(s, rc, err, result);
+	return rc;
+}
+
+int relay_source(int listen_fd, const char *peer, const struct relay_config *config,
+		 struct relay_result *result, struct via_error *err)
+{
+	struct source s = {.config = config, .peer = peer, .listen_fd = listen_fd};
+	int rc = relay_run(config, serve, &s, result, err);
+
+	close_pending(&s);
+	return rc;
+}

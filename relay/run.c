@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * run.c -- see run.h.
+ */
+#include "relay/run.h"
+
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "relay/identify.h"
+
+void relay_note(const struct relay_config *config, const char *fmt, ...)
+{
+	char line[512];
+	va_list args;
+
+	if (!config->note)
+		return;
+	va_start(args, fmt);
+	vsnprintf(line, sizeof(line), fmt, args);
+	va_end(args);
+	config->note(config->arg, line);
+}
+
+void relay_session_config(const struct relay_config *config, struct via_session_config *session)
+{
+	*session = config->session;
+	session->streams = true;
+	session->multifd =
+		VIA_MULTIFD_MAX < RELAY_MULTIFD_MAX ? VIA_MULTIFD_MAX : RELAY_MULTIFD_MAX;
+	session->preempt = RELAY_PREEMPT_LANES;
+}
+
+static bool is_canceled(const struct relay_config *config)
+{
+	struct pollfd p = {.fd = config->cancel_fd, .events = POLLIN};
+
+	return poll(&p, 1, 0) > 0;
+}
+
+int relay_run(const struct relay_config *config, relay_serve_fn *serve, void *arg,
+	      struct relay_result *result, struct via_error *err)
+{
+	bool resumable = false; /* the last one may go on where it was cut off */
+	unsigned migrations = 0;
+
+	for (;;) {
+		struct via_error why = {0};
+
+		memset(result, 0, sizeof(*result));
+		result->outcome = RELAY_BROKEN;
+		if (!serve(arg, result, &why) && result->outcome == RELAY_BROKEN)
+			via_fail(&why, -ECONNRESET,
+				 "carry a migration\nQEMU has cut it off\n"
+				 "see what query-migrate says on both hosts");
+		result->migrations = ++migrations;
+		if (result->outcome == RELAY_ENDED)
+			relay_note(config,
+				   "QEMU's migration had no return path: the source may say "
+				   "completed before the destination has everything; set "
+				   "its capability return-path");
+		if (result->outcome != RELAY_BROKEN)
+			why.code = 0;
+		if (config->ended)
+			config->ended(config->arg, result, &why);
+		resumable = result->outcome == RELAY_BROKEN && (resumable || result->postcopy);
+		if (is_canceled(config) || !(config->keep || resumable))
+			return why.code ? via_error_pass(err, &why) : 0;
+		relay_note(config,
+			   resumable
+				   ? "waiting: a paused postcopy can be resumed through this relay"
+				   : "waiting for the next migration");
+	}
+}

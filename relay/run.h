@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * run.h -- what both ends of a relay have in common: one migration after the other, or one.
+ */
+#ifndef VIA_RELAY_RUN_H
+#define VIA_RELAY_RUN_H
+
+#include "relay/relay.h"
+
+/* When main is through the other connections close too; QEMU has no reason to keep one for longer. */
+#define RELAY_LINGER_NS (5 * VIA_NS_PER_S)
+
+/* Channels of a session: as many as QEMU can have of each kind. */
+#define RELAY_PREEMPT_LANES 1u
+
+/* Carry one migration. Fills *result; returns 0, or the first cause that there is none. */
+typedef int relay_serve_fn(void *arg, struct relay_result *result, struct via_error *err);
+
+/* Call @serve until @config, or how the last one ended, says that it was the last. */
+int relay_run(const struct relay_config *config, relay_serve_fn *serve, void *arg,
+	      struct relay_result *result, struct via_error *err);
+
+/* The session's config of both sides. */
+void relay_session_config(const struct relay_config *config, struct via_session_config *session);
+
+/* One line for the user. */
+void relay_note(const struct relay_config *config, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+#endif

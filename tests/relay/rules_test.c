@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * rules_test.c -- what stock QEMUs need of whoever stands between them.
+ *
+ * A connection that says nothing stops a QEMU that waits, one that closes at once ends it; a
+ * preempt channel that is not there stops the guest; a SYNC packet that does not come stops
+ * the switch; a postcopy that has paused is resumed as soon as somebody wants it.
+ */
+#include <criterion/criterion.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "tests/relay/qemu_stream.h"
+#include "tests/relay/relay_pair.h"
+
+#define QUIET_MS 150
+#define LONG_MS  (PATIENCE_S * 1000)
+
+static struct relay_pair p;
+
+/* Main's beginning, of a machine with postcopy; the return path's answer and last word. */
+static const char begin[] = "QEVM\0\0\0\3\7\0\0\0\x0bpc-q35-10.0";
+static const char begin_old[] = "QEVM\0\0\0\3\7\0\0\0\x0apc-q35-7.2";
+static const char commands[] = "\x08\0\1\0\0\x08\0\2\0\4\0\0\0\1"
+			       "\x08\0\3\0\x10\0\0\0\0\0\0\x10\0\0\0\0\0\0\0\x10\0";
+static const char pong[] = "\0\2\0\4\0\0\0\1";
+static const char shut_well[] = "\0\1\0\4\0\0\0\0";
+static const char recv_bitmap[] = "\x08\0\x0a\0\7\6pc.ram";
+static const char bitmap[] = "\0\5\0\7\6pc.ram\0\0\0\0\0\0\0\x08"
+			     "abcdefgh\x01\x23\x45\x67\x89\xab\xcd\xef";
+#define LEN(text) (sizeof(text) - 1)
+
+/* One connection, at both QEMUs. */
+struct connection {
+	int source, destination;
+};
+
+static void close_both(const struct connection *c)
+{
+	close(c->source);
+	close(c->destination);
+}
+
+static void expect_same(int fd, const void *wanted, size_t len)
+{
+	static uint8_t seen[1 << 20];
+
+	cr_assert(len <= sizeof(seen));
+	get(fd, seen, len);
+	cr_assert_eq(memcmp(seen, wanted, len), 0);
+}
+
+/* Say it at the source, and see it at the destination. */
+static void say(const struct connection *c, const void *bytes, size_t len)
+{
+	put(c->source, bytes, len);
+	expect_same(c->destination, bytes, len);
+}
+
+static void answer(const struct connection *c, const void *bytes, size_t len)
+{
+	put(c->destination, bytes, len);
+	expect_same(c->source, bytes, len);
+}
+
+static int accepted(void)
+{
+	int fd = destination_accept(&p, LONG_MS);
+
+	cr_assert(fd >= 0, "nobody has connected");
+	return fd;
+}
+
+static struct connection open_main(void)
+{
+	struct connection c = {.source = source_connect(&p)};
+
+	put(c.source, begin, LEN(begin));
+	c.destination = accepted();
+	expect_same(c.destination, begin, LEN(begin));
+	say(&c, commands, LEN(commands));
+	return c;
+}
+
+static struct connection open_multifd(uint8_t id)
+{
+	struct stream *s = stream_new(QEMU_10_0, 4096);
+	struct connection c = {.source = source_connect(&p)};
+
+	put_init(s, id);
+	put(c.source, s->bytes, s->len);
+	c.destination = accepted();
+	expect_same(c.destination, s->bytes, s->len);
+	return c;
+}
+
+static struct connection open_preempt(void)
+{
+	struct connection c = {.source = source_connect(&p)};
+
+	c.destination = accepted();
+	return c;
+}
+
+static void end(void)
+{
+	(void)eventfd_write(p.cancel_fd, 1);
+	pair_join(&p);
+}
+
+Test(rules, nobody_is_seen_who_said_nothing, .timeout = 60)
+{
+	int fd;
+
+	pair_start(&p, 0, true);
+	fd = source_connect(&p);
+	cr_assert_lt(destination_accept(&p, QUIET_MS), 0);
+	put(fd, "QEV", 3);
+	cr_assert_lt(destination_accept(&p, QUIET_MS), 0);
+	close(fd);
+	cr_assert_lt(destination_accept(&p, QUIET_MS), 0, "it has gone");
+	end();
+}
+
+/* Machines up to 7.2 open preempt before anything else, and answer nothing without it. */
+Test(rules, preempt_of_an_old_machine, .timeout = 60)
+{
+	struct connection main, preempt;
+
+	pair_start(&p, 0, true);
+	main.source = source_connect(&p);
+	preempt.source = source_connect(&p);
+	put(main.source, begin_old, LEN(begin_old));
+	main.destination = accepted();
+	expect_same(main.destination, begin_old, LEN(begin_old));
+	say(&main, commands, LEN(commands));
+	preempt.destination = destination_accept(&p, 5000);
+	cr_assert(preempt.destination >= 0, "the guest waits for ever");
+	close_both(&preempt);
+	close_both(&main);
+	end();
+}
+
+/* The source's side of SYNC is a barrier: each has to arrive though nothing follows it. */
+Test(rules, sync_is_not_held_back, .timeout = 60)
+{
+	struct connection main, multifd;
+
+	pair_start(&p, 0, true);
+	main = open_main();
+	for (unsigned f = 0; f < FLAVOURS; f++) {
+		multifd = open_multifd((uint8_t)f);
+		for (unsigned i = 0; i < 3; i++) {
+			struct stream *s = stream_new(f, 4096);
+
+			put_sync(s);
+			say(&multifd, s->bytes, s->len);
+		}
+		close_both(&multifd);
+	}
+	close_both(&main);
+	end();
+}
+
+static void *write_packets(void *arg)
+{
+	const struct connection *c = arg;
+	const struct stream *s = stream_at_hand();
+
+	put(c->source, s->bytes, s->len);
+	return NULL;
+}
+
+/* All kinds of packet, and then what nobody understands. */
+Test(rules, whatever_comes_arrives_as_it_was, .timeout = 60)
+{
+	struct connection main, multifd;
+	uint64_t random = 3;
+	struct stream *s;
+	pthread_t thread;
+
+	pair_start(&p, 0, true);
+	main = open_main();
+	multifd = open_multifd(0);
+	s = stream_new(QEMU_10_0, 4096);
+	put_sync(s);
+	put_pages(s, 0, 100, 0, 0);
+	put_pages(s, 0, 3, 100, 0);
+	put_device(s, 5000);
+	put_pages(s, ZSTD, 77, 1, 12345);
+	put_sync(s);
+	for (unsigned i = 0; i < 200000; i++)
+		put_be(s, next_random(&random), 1);
+	for (unsigned i = 0; i < 3; i++) {
+		cr_assert_eq(pthread_create(&thread, NULL, write_packets, &multifd), 0);
+		expect_same(multifd.destination, s->bytes, s->len);
+		pthread_join(thread, NULL);
+		answer(&main, pong, LEN(pong));
+	}
+	close_both(&multifd);
+	close_both(&main);
+	end();
+}
+
+/* What there was of a packet comes before the end, wherever it was cut. */
+Test(rules, an_end_within_a_packet, .timeout = 60)
+{
+	static const size_t lens[] = {5, 700, 1344, 1344 + 100};
+	struct connection main, multifd;
+
+	pair_start(&p, 0, true);
+	main = open_main();
+	for (unsigned i = 0; i < 4; i++) {
+		struct stream *s;
+
+		multifd = open_multifd((uint8_t)i);
+		s = stream_new(QEMU_8_2, 4096);
+		put_pages(s, 0, 2, 0, 0);
+		put(multifd.source, s->bytes, lens[i]);
+		close(multifd.source);
+		expect_same(multifd.destination, s->bytes, lens[i]);
+		expect_end(multifd.destination);
+	}
+	close_both(&main);
+	end();
+}
+
+/* Once the destination has answered it has all connections, and all of them end with main. */
+Test(rules, the_end_of_main_is_the_end, .timeout = 60)
+{
+	struct connection main, multifd;
+
+	pair_start(&p, 0, true);
+	main = open_main();
+	multifd = open_multifd(0);
+	answer(&main, pong, LEN(pong));
+	close(main.source);
+	expect_end(main.destination);
+	expect_end(multifd.destination);
+	expect_end(multifd.source);
+	end();
+}
+
+/* A QEMU that lacks a channel reads none: it sees that all is over when it has them all. */
+Test(rules, who_has_spoken_is_seen_though_gone, .timeout = 60)
+{
+	struct connection main, multifd[3];
+	struct stream *s;
+
+	pair_start(&p, 0, true);
+	main.source = source_connect(&p);
+	for (unsigned i = 0; i < 3; i++) {
+		multifd[i].source = source_connect(&p);
+		s = stream_new(QEMU_10_0, 4096);
+		put_init(s, (uint8_t)i);
+		put(multifd[i].source, s->bytes, s->len);
+	}
+	put(main.source, begin, LEN(begin));
+	put(main.source, commands, LEN(commands));
+	close(main.source);
+	for (unsigned i = 0; i < 3; i++)
+		close(multifd[i].source);
+	main.destination = accepted();
+	for (unsigned i = 0; i < 3; i++)
+		multifd[i].destination = accepted();
+	for (unsigned i = 0; i < 3; i++) {
+		uint8_t init[64];
+
+		get(multifd[i].destination, init, sizeof(init));
+		expect_end(multifd[i].destination);
+	}
+	expect_same(main.destination, begin, LEN(begin));
+	expect_same(main.destination, commands, LEN(commands));
+	expect_end(main.destination);
+	end();
+}
+
+/*
+ * A paused postcopy: main and preempt have closed, multifd channels have not, and QEMU resumes
+ * at once, through the same relays. The preempt channel is there before or after main.
+ */
+Test(rules, a_paused_postcopy_is_resumed, .timeout = 60)
+{
+	for (unsigned early = 0; early < 2; early++) {
+		struct connection main, preempt, multifd;
+
+		pair_start(&p, 0, true);
+		main = open_main();
+		multifd = open_multifd(0);
+		answer(&main, pong, LEN(pong));
+		preempt = open_preempt();
+		close_both(&main);
+		close_both(&preempt);
+
+		if (early)
+			preempt.source = source_connect(&p);
+		main.source = source_connect(&p);
+		put(main.source, recv_bitmap, LEN(recv_bitmap));
+		main.destination = accepted();
+		expect_same(main.destination, recv_bitmap, LEN(recv_bitmap));
+		if (early)
+			preempt.destination = accepted(); /* 7.2 says nothing before */
+		answer(&main, bitmap, LEN(bitmap));
+		if (!early)
+			preempt = open_preempt();
+		answer(&main, shut_well, LEN(shut_well));
+		close_both(&main);
+		close_both(&preempt);
+		close_both(&multifd);
+		pair_join(&p);
+		cr_assert_eq(p.source.result.outcome, RELAY_COMPLETED);
+		cr_assert_eq(p.destination.result.outcome, RELAY_COMPLETED);
+		cr_assert_eq(p.source.result.migrations, 2);
+	}
+}
