@@ -16,10 +16,22 @@
 #ifdef VIA_HAVE_SIM
 #include "fabrics/sim/sim.h"
 #endif
+#ifdef VIA_HAVE_UCX
+#include "fabrics/ucx/ucx.h"
+#endif
+#ifdef VIA_HAVE_VERBS
+#include "fabrics/verbs/verbs.h"
+#endif
 
 static const struct via_fabric_ops *const list[] = {
+#ifdef VIA_HAVE_VERBS
+	&via_verbs_ops,
+#endif
 #ifdef VIA_HAVE_OFI
 	&via_ofi_ops,
+#endif
+#ifdef VIA_HAVE_UCX
+	&via_ucx_ops,
 #endif
 #ifdef VIA_HAVE_SIM
 	&via_sim_ops,
@@ -30,6 +42,13 @@ static const struct via_fabric_ops *const list[] = {
 static const struct via_fabric_absent absent[] = {
 #ifndef VIA_HAVE_OFI
 	{"ofi", "this build has no libfabric: install libfabric-dev and build again"},
+#endif
+#ifndef VIA_HAVE_UCX
+	{"ucx", "this build has no UCX: install libucx-dev and build again"},
+#endif
+#ifndef VIA_HAVE_VERBS
+	{"verbs", "this build has no libibverbs: install libibverbs-dev and librdmacm-dev and "
+		  "build again"},
 #endif
 	{NULL, NULL},
 };

@@ -26,6 +26,7 @@ struct process {
 	int fd;
 	struct pair pair; /* only this process's side is there */
 	struct side *own;
+	unsigned times;
 };
 
 /* -- the control connection ------------------------------------------------ */
@@ -87,14 +88,16 @@ static bool swap_and_connect(struct contract *t, struct process *p)
 
 typedef void process_half(struct contract *t, struct process *p);
 
-/* Run one half: a side of its own, connected, then @run. */
+/* Run one half, again and again: a side of its own, connected, then @run. */
 static void run_half(struct contract *t, struct process *p, process_half *run)
 {
 	p->own = p->child ? &p->pair.a : &p->pair.b;
-	if (side_open(t, p->own, p->child ? VIA_EP_ACTIVE : VIA_EP_PASSIVE, 1, MEM_LEN) &&
-	    swap_and_connect(t, p))
-		run(t, p);
-	side_close(p->own);
+	for (unsigned i = 0; t->verdict == PASS && i < p->times; i++) {
+		if (side_open(t, p->own, p->child ? VIA_EP_ACTIVE : VIA_EP_PASSIVE, 1, MEM_LEN) &&
+		    swap_and_connect(t, p))
+			run(t, p);
+		side_close(p->own);
+	}
 }
 
 /* The child's verdict goes back over the socket, after all else. */
@@ -106,9 +109,10 @@ static void child_main(struct contract *t, struct process *p, process_half *run)
 	_exit(t->verdict == FAIL);
 }
 
-static void two_halves(struct contract *t, process_half *parent, process_half *child)
+static void two_halves(struct contract *t, process_half *parent, process_half *child,
+		       unsigned times)
 {
-	struct process p = {0};
+	struct process p = {.times = times};
 	int fds[2], status;
 	struct timeval limit = {.tv_sec = (time_t)(t->patience_ns / VIA_NS_PER_S) + 1};
 
@@ -166,7 +170,7 @@ static void check_half(struct contract *t, struct process *p)
 
 void case_two_processes(struct contract *t)
 {
-	two_halves(t, write_half, check_half);
+	two_halves(t, write_half, check_half, 1);
 }
 
 /* -- revoking -------------------------------------------------------------- */
@@ -235,8 +239,7 @@ static void revoker_half(struct contract *t, struct process *p)
 void case_two_processes_dereg(struct contract *t)
 {
 	/* The dereg comes at another moment of a write each time. */
-	for (unsigned i = 0; t->verdict == PASS && i < 4; i++)
-		two_halves(t, writer_half, revoker_half);
+	two_halves(t, writer_half, revoker_half, 4);
 }
 
 /* -- death ----------------------------------------------------------------- */
@@ -275,5 +278,5 @@ static void victim_half(struct contract *t, struct process *p)
 
 void case_peer_killed(struct contract *t)
 {
-	two_halves(t, survivor_half, victim_half);
+	two_halves(t, survivor_half, victim_half, 1);
 }

@@ -18,8 +18,7 @@ static const char *const simulated[] = {
 };
 
 static const char *const real[] = {
-	"ofi:tcp",
-	"ofi:shm",
+	"ofi:tcp", "ofi:shm", "ucx:tcp", "ucx:shm", "verbs",
 };
 
 /*
