@@ -16,7 +16,7 @@ import sys
 import harness
 from harness import Run, check, equal, receive, send, test, test_each
 
-FABRICS = ["ofi:tcp", "ofi:shm"]
+FABRICS = ["ofi:tcp", "ofi:shm", "ucx:tcp", "ucx:shm"]
 SMALL = ["--memory", "8M", "--dirty-rate", "20M/s"]
 
 
@@ -434,7 +434,7 @@ def _():
     run = Run("fabrics").ends(0)
     text = run.out.text
     for fabric in FABRICS:
-        check(re.search(rf"^{fabric} +yes  libfabric ", text, re.M), f"{fabric} is not usable")
+        check(re.search(rf"^{fabric} +yes  (libfabric|UCX) ", text, re.M), f"{fabric} is not usable")
     run = Run("fabrics", "--json").ends(0)
     fabrics = json.loads(run.out.text)
     equal([f["fabric"] for f in fabrics],

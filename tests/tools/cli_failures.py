@@ -462,10 +462,11 @@ def check_survivor(run):
         equal(report["verify"], None, "the destination's verify")
 
 
-# Nobody is killed over shm: who dies inside libfabric's leaves a spinlock of the shared memory held.
+# Nobody is killed over ofi:shm: who dies inside libfabric's leaves a spinlock of the shared memory held.
 @test_each("{} of the {} over {} in round 1", [
     (name, who, fabric) for name, fabric in (("SIGKILL", "ofi:tcp"), ("SIGSTOP", "ofi:tcp"),
-                                             ("SIGSTOP", "ofi:shm"))
+                                             ("SIGSTOP", "ofi:shm"), ("SIGKILL", "ucx:tcp"),
+                                             ("SIGKILL", "ucx:shm"))
     for who in ("source", "destination")])
 def _(name, who, fabric):
     source, destination = pair(fabric)

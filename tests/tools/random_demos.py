@@ -53,7 +53,7 @@ def arguments(chosen):
     # A big guest that never rests is stopped after a few rounds: it would only take longer.
     most_rounds = 30 if size <= BIG else 4
     args = {
-        "fabric": chosen.choice(["ofi:tcp", "ofi:shm"]),
+        "fabric": chosen.choice(["ofi:tcp", "ofi:shm", "ucx:tcp", "ucx:shm"]),
         "memory": size,
         "vcpus": chosen.randint(0, 8),
         "multifd": chosen.choice([1, 1, 2, 2, 2, 3, 4, 6, 8, chosen.randint(9, 16)]),
