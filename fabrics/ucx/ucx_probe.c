@@ -18,7 +18,7 @@ static const struct {
 } known[] = {
 	{"rc", "rc_verbs/ rc_mlx5/", 20, false, true,
 	 "an RDMA device (InfiniBand, RoCE) and UCX's libuct_ib"},
-	{"shm", "posix/ sysv/", 60, true, false, "POSIX or System V shared memory"},
+	{"shm", "posix/ sysv/", 45, true, false, "POSIX or System V shared memory"},
 	{"tcp", "tcp/", 95, false, false, "a network interface; loopback is one"},
 	{"", "tcp/ posix/ sysv/ rc_verbs/ rc_mlx5/", 0, false, false, "any transport at all"},
 };

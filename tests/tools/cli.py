@@ -127,7 +127,7 @@ def _(fabric):
 def _():
     report = Run("demo", "--fabric", "auto", *SMALL, "--json").ends(0).json()
     check_report(report, 8 << 20)
-    equal(report["fabric"], "ofi:shm", "the fabric of two processes on one host")
+    equal(report["fabric"], "ucx:shm", "the fabric of two processes on one host")
 
 
 @test("demo of one page, no vCPUs, one channel")

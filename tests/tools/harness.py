@@ -101,14 +101,15 @@ class Output:
 
 
 class Run:
-    """One run of the program, in a process group of its own."""
+    """One run of the program, or of another, in a process group of its own."""
 
-    def __init__(self, *args, env=None, terminal=None, before=None, shared=False):
+    def __init__(self, *args, program=None, env=None, terminal=None, before=None, shared=False):
+        self.program = str(program or binary)
         self.args = [str(a) for a in args]
         self.before = set(os.listdir("/dev/shm"))  # of killed ones whose number is used again
         stderr = terminal if terminal is not None else subprocess.PIPE
         self.popen = subprocess.Popen(
-            [binary, *self.args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            [self.program, *self.args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=stderr, env={**os.environ, **(env or {})}, preexec_fn=before,
             start_new_session=True)
         self.pid = self.popen.pid
@@ -209,7 +210,8 @@ class Run:
             os.unlink(f"/dev/shm/{name}")
 
     def describe(self):
-        lines = [f"viaduct {' '.join(self.args)}", f"  status {self.status}"]
+        name = os.path.basename(self.program)
+        lines = [f"{name} {' '.join(self.args)}", f"  status {self.status}"]
         for name, output in (("stdout", self.out), ("stderr", self.err)):
             if output:
                 lines += [f"  {name}: {line}" for line in output.text.split("\n")[-40:] if line]
