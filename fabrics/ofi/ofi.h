@@ -56,8 +56,10 @@ struct ofi_fabric {
 	} shared;
 	bool own_domains;   /* each endpoint has one of its own */
 	struct ofi_mr *mrs; /* all registrations */
+	struct ofi_mr *spare_mrs;
 	uint64_t mr_mode;
 	bool has_fd;                    /* completion queues have a descriptor to sleep on */
+	bool copies_messages;           /* and so needs no descriptors for them */
 	char provider[48];              /* as in the spec: "tcp" */
 	struct ofi_ep *ep[OFI_EPS_MAX]; /* by via_ep.id; NULL: free */
 	uint64_t next_serial;
@@ -72,7 +74,9 @@ enum ofi_lane_kind { OFI_MSG, OFI_IN, OFI_OUT, OFI_LANES };
  */
 struct ofi_mr {
 	struct via_mr base;
-	struct ofi_mr *next;     /* of the same fabric */
+	struct ofi_mr *next; /* of the same fabric, or spare: the fabric keeps it to its own end */
+	/* 0: given up. A write that was held back looks at it before its descriptors are used. */
+	_Atomic uint64_t serial;
 	unsigned access;         /* enum via_mr_access */
 	struct fid_mr *fid;      /* NULL: not needed, or by lane */
 	struct fid_mr **by_lane; /* slots by via_ep.id and lane; NULL: fid serves all */
@@ -104,6 +108,8 @@ struct ofi_op {
 	unsigned n;
 	struct iovec iov[OFI_SGE_MAX];
 	void *desc[OFI_SGE_MAX];
+	const struct ofi_mr *mr[OFI_SGE_MAX];
+	uint64_t mr_serial[OFI_SGE_MAX];
 	size_t len;
 };
 
@@ -199,6 +205,8 @@ int ofi_rkey_unpack(struct via_ep *ep, const void *buf, size_t len, uint64_t reg
 void ofi_rkey_free(struct via_rkey *rkey);
 /* The descriptor that a post on a lane of @ep needs for @mr; may be NULL. 0 or a negated code. */
 int ofi_mr_desc(const struct via_mr *mr, struct ofi_ep *ep, enum ofi_lane_kind kind, void **desc);
+/* Free what the registrations of @fab, which are all given up, have left. */
+void ofi_mr_fini(struct ofi_fabric *fab);
 /* Close what is registered for that lane alone. */
 void ofi_mr_forget(struct ofi_ep *ep, enum ofi_lane_kind kind);
 size_t ofi_rkey_max(const struct fi_info *info);
@@ -228,6 +236,8 @@ int ofi_ep_take_name(const struct ofi_ep *ep, struct ofi_lane *lane, struct via_
 /* Try to enter the lanes for writes; leave when true. */
 bool ofi_ep_enter(struct ofi_ep *ep);
 void ofi_ep_leave(struct ofi_ep *ep);
+/* Wait until whoever is inside has left. Set-up. */
+void ofi_ep_pass(struct ofi_ep *ep);
 
 /* -- ofi_data.c -- */
 int ofi_post_write(struct via_ep *ep, const struct via_sge *sge, unsigned n,

@@ -17,6 +17,7 @@
 #include "fabrics/ofi/ofi.h"
 
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/timerfd.h>
 
@@ -61,6 +62,16 @@ static void free_op(struct ofi_ep *ep, struct ofi_op *op)
 	*list = op;
 }
 
+/* What the provider needs to use @mr. */
+static int describe(struct ofi_ep *ep, enum ofi_lane_kind kind, const struct via_mr *mr,
+		    void **desc)
+{
+	*desc = NULL;
+	if (kind == OFI_MSG && ((const struct ofi_fabric *)ep->base.fab)->copies_messages)
+		return 0;
+	return ofi_mr_desc(mr, ep, kind, desc);
+}
+
 /* Put the pieces into @op as the provider wants them. */
 static int take_pieces(struct ofi_ep *ep, enum ofi_lane_kind kind, const struct via_sge *sge,
 		       unsigned n, struct ofi_op *op)
@@ -68,11 +79,13 @@ static int take_pieces(struct ofi_ep *ep, enum ofi_lane_kind kind, const struct 
 	op->n = n;
 	op->len = 0;
 	for (unsigned i = 0; i < n; i++) {
-		int rc = ofi_mr_desc(sge[i].mr, ep, kind, &op->desc[i]);
+		int rc = describe(ep, kind, sge[i].mr, &op->desc[i]);
 
 		if (rc)
 			return rc;
 		op->iov[i] = (struct iovec){.iov_base = sge[i].addr, .iov_len = sge[i].len};
+		op->mr[i] = (const struct ofi_mr *)sge[i].mr;
+		op->mr_serial[i] = atomic_load_explicit(&op->mr[i]->serial, memory_order_relaxed);
 		op->len += sge[i].len;
 	}
 	return 0;
@@ -98,6 +111,9 @@ static int write_now(struct ofi_ep *ep, struct ofi_op *op)
 
 	if (!out)
 		return -FI_ECONNRESET;
+	for (unsigned i = 0; i < op->n; i++)
+		if (atomic_load(&op->mr[i]->serial) != op->mr_serial[i])
+			return -FI_EFAULT; /* it was held back, and its memory was given up */
 	return (int)fi_writemsg(
 		out,
 		&(struct fi_msg_rma){.msg_iov = op->iov,
@@ -314,6 +330,21 @@ static int error_status(const struct ofi_op *op, int err)
 	return status == -ECANCELED ? -ECONNRESET : status;
 }
 
+/* In words, where the provider has some: what a dead endpoint died of. */
+static void explain(struct ofi_ep *ep, const struct ofi_op *op, struct fid_cq *cq,
+		    const struct fi_cq_err_entry *e)
+{
+	static const char *const names[] = {[VIA_COMP_WRITE] = "write",
+					    [VIA_COMP_SEND] = "message",
+					    [VIA_COMP_RECV] = "receive"};
+	char buf[80] = "";
+	const char *own = fi_cq_strerror(cq, e->prov_errno, e->err_data, buf, sizeof(buf));
+
+	snprintf(ep->base.why, sizeof(ep->base.why), "%s: %s (%s: %s, code %d)", names[op->kind],
+		 fi_strerror(e->err), ((const struct ofi_fabric *)ep->base.fab)->provider,
+		 own ? own : "no words", e->prov_errno);
+}
+
 /* The queue has an error: report that operation. */
 static int take_error(struct ofi_ep *ep, struct fid_cq *cq, struct via_comp *comp)
 {
@@ -326,6 +357,7 @@ static int take_error(struct ofi_ep *ep, struct fid_cq *cq, struct via_comp *com
 	if (n > 0 && e.op_context) {
 		struct ofi_op *op = op_of(e.op_context);
 
+		explain(ep, op, cq, &e);
 		reported = finish(ep, op, 0, error_status(op, e.err),
 				  e.prov_errno ? e.prov_errno : e.err, comp);
 	}

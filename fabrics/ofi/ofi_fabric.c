@@ -49,16 +49,27 @@ void ofi_short_name(const char *prov_name, char *buf, size_t cap)
 }
 
 /*
- * rxm (under tcp and verbs) makes 2048 buffers of 16 KiB for each lane and touches them all,
- * which takes longer than moving a small guest. Ours need to hold one message; there is no other way
- * to say so than the environment. A user's own setting is left alone.
+ * rxm (under tcp and verbs) is made for many peers of one endpoint, and ours has one. There is no
+ * other way to tell it than the environment. A user's own setting is left alone.
+ *
+ *   BUFFER_SIZE    It makes thousands of buffers of 16 KiB for each lane and touches or pins
+ *   MSG_RX_SIZE    them all, which takes longer than moving a small guest. Ours hold one
+ *                  message, and there are as many as an endpoint usually has receives, twice.
+ *   UNIVERSE_SIZE  The queue of completions has room for this many peers. For 256 of them
+ *                  it is longer than some devices can have (soft-RoCE: 32767 entries).
+ *   USE_SRX        Receives that all connections share, as tcp has them anyhow. Without, closing
+ *                  an endpoint may use what it has freed (libfabric 1.17, verbs: a
+ *                  receive of the closed connection is found in the queue and posted anew).
  */
-static void limit_buffers(void)
+static void tune_rxm(void)
 {
 	char len[16];
 
 	snprintf(len, sizeof(len), "%u", MSG_LEN_MAX + 256);
 	setenv("FI_OFI_RXM_BUFFER_SIZE", len, 0);
+	setenv("FI_OFI_RXM_MSG_RX_SIZE", "256", 0);
+	setenv("FI_UNIVERSE_SIZE", "16", 0);
+	setenv("FI_OFI_RXM_USE_SRX", "1", 0);
 }
 
 static struct fi_info *hints_for(const char *prov_name, uint64_t more)
@@ -87,25 +98,45 @@ static struct fi_info *hints_for(const char *prov_name, uint64_t more)
 	return hints;
 }
 
+static bool has_ip_addresses(const struct fi_info *info)
+{
+	return info->addr_format == FI_SOCKADDR || info->addr_format == FI_SOCKADDR_IN ||
+	       info->addr_format == FI_SOCKADDR_IN6;
+}
+
+/* One of @short_name, rather with IP addresses: verbs lists the devices that have none, too. */
+static const struct fi_info *first_of(const struct fi_info *info, const char *short_name)
+{
+	const struct fi_info *found = NULL;
+	char got[48];
+
+	for (; info; info = info->next) {
+		ofi_short_name(info->fabric_attr->prov_name, got, sizeof(got));
+		if (strcmp(got, short_name) != 0)
+			continue;
+		if (has_ip_addresses(info))
+			return info;
+		if (!found)
+			found = info;
+	}
+	return found;
+}
+
 static struct fi_info *select_named(const char *prov_name, const char *short_name,
 				    const char *local_host, uint64_t more)
 {
-	struct fi_info *hints = hints_for(prov_name, more), *info = NULL, *i;
-	char got[48];
+	struct fi_info *hints = hints_for(prov_name, more), *info = NULL, *chosen;
+	const struct fi_info *first;
 
 	if (!hints)
 		return NULL;
 	if (fi_getinfo(OFI_API_VERSION, local_host, NULL, local_host ? FI_SOURCE : 0, hints, &info))
 		info = NULL;
 	fi_freeinfo(hints);
-	for (i = info; i; i = i->next) {
-		ofi_short_name(i->fabric_attr->prov_name, got, sizeof(got));
-		if (!strcmp(got, short_name))
-			break;
-	}
-	i = i ? fi_dupinfo(i) : NULL;
+	first = first_of(info, short_name);
+	chosen = first ? fi_dupinfo(first) : NULL;
 	fi_freeinfo(info);
-	return i;
+	return chosen;
 }
 
 static struct fi_info *select_either(const char *name, const char *local_host, uint64_t more)
@@ -119,18 +150,12 @@ static struct fi_info *select_either(const char *name, const char *local_host, u
 	return select_named(layered, name, local_host, more);
 }
 
-static bool has_ip_addresses(const struct fi_info *info)
-{
-	return info->addr_format == FI_SOCKADDR || info->addr_format == FI_SOCKADDR_IN ||
-	       info->addr_format == FI_SOCKADDR_IN6;
-}
-
 struct fi_info *ofi_select(const char *name, const char *local_host, uint64_t more)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	struct fi_info *info;
 
-	(void)pthread_once(&once, limit_buffers); /* before libfabric looks, at its first call */
+	(void)pthread_once(&once, tune_rxm); /* before libfabric looks, at its first call */
 	info = select_either(name, NULL, more);
 	if (!info || !has_ip_addresses(info))
 		return info;
@@ -168,6 +193,13 @@ static int no_provider(const char *name, const struct via_fabric_spec *spec, str
 
 static int fail_call(const struct ofi_fabric *fab, const char *call, int rc, struct via_error *err)
 {
+	/* Which verbs offers, and rxm cannot use on Ethernet. */
+	if (fab->info->addr_format == FI_SOCKADDR_IB)
+		return via_fail(
+			err, ofi_code(rc),
+			"open fabric ofi:%s\n%s has no IP address (%s: %s)\n"
+			"give its network interface one: ip addr add ADDRESS/LEN dev INTERFACE",
+			fab->provider, fab->info->domain_attr->name, call, fi_strerror(-rc));
 	return via_fail(err, ofi_code(rc),
 			"open fabric ofi:%s\n%s: %s\n"
 			"FI_LOG_LEVEL=warn shows the provider's own words",
@@ -258,6 +290,11 @@ static int ofi_open(const struct via_fabric_spec *spec, struct via_fabric **out,
 		return rc;
 	}
 	fab->own_domains = !fab->info->nic;
+	/*
+	 * A message of ours fits into rxm's own buffers. It would look at a descriptor all the
+	 * same, be it when the message comes and the memory has been given up.
+	 */
+	fab->copies_messages = strstr(fab->info->fabric_attr->prov_name, "ofi_rxm") != NULL;
 	fab->mr_mode = (uint64_t)fab->info->domain_attr->mr_mode;
 	ofi_fill_caps(fab->info, tx_depth, rx_depth, &fab->base.caps);
 	fab->info->tx_attr->size = fab->base.caps.tx_depth;
@@ -272,6 +309,7 @@ static void ofi_close(struct via_fabric *base)
 
 	if (!fab)
 		return;
+	ofi_mr_fini(fab);
 	ofi_domain_close(&fab->shared);
 	fi_freeinfo(fab->info);
 	free(fab);

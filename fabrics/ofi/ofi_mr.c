@@ -64,12 +64,40 @@ static int register_with(struct ofi_fabric *fab, const struct ofi_mr *mr, struct
 	return rc;
 }
 
+/* Zeroed. One that was given up before, where there is any. */
+static struct ofi_mr *new_mr(struct ofi_fabric *fab)
+{
+	struct ofi_mr *mr = fab->spare_mrs;
+
+	if (!mr)
+		return calloc(1, sizeof(*mr));
+	fab->spare_mrs = mr->next;
+	memset(mr, 0, sizeof(*mr));
+	return mr;
+}
+
+static void retire_mr(struct ofi_fabric *fab, struct ofi_mr *mr)
+{
+	mr->next = fab->spare_mrs;
+	fab->spare_mrs = mr;
+}
+
+void ofi_mr_fini(struct ofi_fabric *fab)
+{
+	struct ofi_mr *mr;
+
+	while ((mr = fab->spare_mrs)) {
+		fab->spare_mrs = mr->next;
+		free(mr);
+	}
+}
+
 int ofi_mr_reg(struct via_fabric *base, void *addr, size_t len, unsigned access,
 	       struct via_mr **out, struct via_error *err)
 {
 	struct ofi_fabric *fab = (struct ofi_fabric *)base;
 	bool needed = access & VIA_MR_REMOTE_WRITE || fab->mr_mode & FI_MR_LOCAL;
-	struct ofi_mr *mr = calloc(1, sizeof(*mr));
+	struct ofi_mr *mr = new_mr(fab);
 	int rc = 0;
 
 	if (!mr)
@@ -83,12 +111,13 @@ int ofi_mr_reg(struct via_fabric *base, void *addr, size_t len, unsigned access,
 		rc = register_with(fab, mr, NULL, &mr->fid);
 	}
 	if (rc) {
-		free(mr);
+		retire_mr(fab, mr);
 		return via_fail(err, ofi_code(rc),
 				"register %zu bytes with ofi:%s\n%s\n"
 				"check the limit of locked memory (ulimit -l) and free memory",
 				len, fab->provider, fi_strerror(-rc));
 	}
+	atomic_store(&mr->serial, ++fab->next_serial);
 	mr->next = fab->mrs;
 	fab->mrs = mr;
 	*out = &mr->base;
@@ -126,11 +155,18 @@ static int note_given(struct ofi_mr *mr, const struct ofi_ep *ep)
 void ofi_mr_dereg(struct via_mr *base)
 {
 	struct ofi_mr *mr = (struct ofi_mr *)base, **at;
+	struct ofi_fabric *fab;
 
 	if (!mr)
 		return;
+	fab = (struct ofi_fabric *)base->fab;
+	/* Writes from it that wait are given to the provider now or never. */
+	atomic_store(&mr->serial, 0);
+	for (unsigned i = 0; i < OFI_EPS_MAX; i++)
+		if (fab->ep[i])
+			ofi_ep_pass(fab->ep[i]);
 	revoke_given(mr);
-	for (at = &((struct ofi_fabric *)base->fab)->mrs; *at != mr; at = &(*at)->next)
+	for (at = &fab->mrs; *at != mr; at = &(*at)->next)
 		;
 	*at = mr->next;
 	if (mr->fid)
@@ -140,7 +176,7 @@ void ofi_mr_dereg(struct via_mr *base)
 			fi_close(&mr->by_lane[i]->fid);
 	free(mr->by_lane);
 	free(mr->given);
-	free(mr);
+	retire_mr(fab, mr);
 }
 
 static unsigned slot_of(const struct ofi_ep *ep, enum ofi_lane_kind kind)

@@ -2,7 +2,9 @@
 /*
  * ofi_probe.c -- which providers this host has, which of them can be used, and why the others not.
  */
+#include <arpa/inet.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "fabrics/ofi/ofi.h"
@@ -33,6 +35,34 @@ static void library_version(char *buf, size_t cap)
 	snprintf(buf, cap, "libfabric %u.%u", FI_MAJOR(v), FI_MINOR(v));
 }
 
+/* What else there is to know: where it listens, and what the environment tells it. */
+static void put_facts(const struct fi_info *info, char *buf, size_t cap)
+{
+	static const char *const switches[] = {
+		"FI_PROVIDER",        "FI_VERBS_DEVICE_NAME",   "FI_VERBS_IFACE",
+		"FI_VERBS_GID_IDX",   "FI_TCP_IFACE",           "FI_UNIVERSE_SIZE",
+		"FI_OFI_RXM_USE_SRX", "FI_OFI_RXM_BUFFER_SIZE", "FI_OFI_RXM_MSG_RX_SIZE",
+	};
+	bool layered = strstr(info->fabric_attr->prov_name, "ofi_rxm") != NULL;
+	char addr[INET6_ADDRSTRLEN] = "";
+	size_t len;
+
+	if (info->src_addr && info->addr_format == FI_SOCKADDR_IN)
+		inet_ntop(AF_INET, &((struct sockaddr_in *)info->src_addr)->sin_addr, addr,
+			  sizeof(addr));
+	if (info->src_addr && info->addr_format == FI_SOCKADDR_IN6)
+		inet_ntop(AF_INET6, &((struct sockaddr_in6 *)info->src_addr)->sin6_addr, addr,
+			  sizeof(addr));
+	if (*addr)
+		snprintf(buf, cap, "address: %s\n", addr);
+	for (size_t i = 0; i < sizeof(switches) / sizeof(switches[0]); i++) {
+		len = strlen(buf);
+		if (getenv(switches[i]) && (layered || !strstr(switches[i], "RXM")))
+			snprintf(buf + len, cap - len, "%s: %s\n", switches[i],
+				 getenv(switches[i]));
+	}
+}
+
 static void describe(size_t k, struct via_fabric_info *out)
 {
 	struct fi_info *info = ofi_select(known[k].name, NULL, 0);
@@ -53,6 +83,7 @@ static void describe(size_t k, struct via_fabric_info *out)
 	snprintf(out->device, sizeof(out->device), "%s (%s)", info->domain_attr->name,
 		 info->fabric_attr->prov_name);
 	ofi_fill_caps(info, info->tx_attr->size, info->rx_attr->size, &out->caps);
+	put_facts(info, out->facts, sizeof(out->facts));
 	if (known[k].local)
 		via_reach_local(out->reach, sizeof(out->reach));
 	fi_freeinfo(info);
