@@ -42,7 +42,12 @@ struct relay_result {
 struct relay_config {
 	/* fabric, credentials and deadlines; what concerns channels the relay sets itself */
 	struct via_session_config session;
-	bool keep;            /* serve one migration after the other */
+	bool keep; /* serve one migration after the other */
+	/*
+	 * Source: unix socket of QEMU's QMP, to ask which channels it opens instead of inferring
+	 * it; or NULL. A QEMU that does not answer is a note and no failure.
+	 */
+	const char *qmp;
 	int cancel_fd;        /* or -1: ends the relay when readable */
 	uint64_t patience_ns; /* a connection may be silent for so long; 0: 30 s */
 	/* What a user should read: one line, from any thread of the relay. May be NULL. */

@@ -13,9 +13,11 @@
 #include <unistd.h>
 
 #include "relay/lane.h"
+#include "relay/qmp.h"
 
 #define PENDING_MAX RELAY_MULTIFD_MAX
 #define PATIENCE_NS (30 * VIA_NS_PER_S)
+#define ASK_NS      (2 * VIA_NS_PER_S) /* for QMP */
 
 struct pending {
 	int fd;
@@ -226,6 +228,22 @@ static int serve_session(struct source *s, struct via_error *err)
 	return rc ? rc : lanes_failure(&s->lanes, err);
 }
 
+/* Ask QEMU what it will open; it has begun to, so its settings are final. */
+static void ask_qemu(struct source *s)
+{
+	struct via_wait wait = {.deadline_ns = via_deadline_in(ASK_NS),
+				.cancel_fd = s->config->cancel_fd};
+	struct relay_qmp *qmp = NULL;
+	struct via_error why = {0};
+
+	if (!s->config->qmp)
+		return;
+	if (relay_qmp_open(s->config->qmp, &wait, &qmp, &why) ||
+	    relay_qmp_expected(qmp, &wait, &s->identify.expected, &why))
+		relay_note(s->config, "%s: %s: channels are inferred", why.what, why.seen);
+	relay_qmp_close(qmp);
+}
+
 static int connect_session(struct source *s, struct via_error *err)
 {
 	struct via_session_config config;
@@ -235,6 +253,7 @@ static int connect_session(struct source *s, struct via_error *err)
 	relay_identify_init(&s->identify, config.multifd,
 			    s->config->patience_ns ? s->config->patience_ns : PATIENCE_NS);
 	s->linger_until = VIA_NEVER;
+	ask_qemu(s);
 	rc = via_session_connect(s->peer, &config, NULL, 0, s->config->cancel_fd, &s->session, err);
 	return rc ? rc : lanes_init(&s->lanes, s->config, s->session, true, err);
 }

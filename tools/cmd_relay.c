@@ -14,7 +14,7 @@
 
 /* clang-format off */
 static const enum option_id options[] = {
-	OPTION_ROLE, OPTION_LISTEN, OPTION_PEER, OPTION_QEMU, OPTION_PSK, OPTION_PSK_IDENTITY,
+	OPTION_ROLE, OPTION_LISTEN, OPTION_PEER, OPTION_QEMU, OPTION_QMP, OPTION_PSK, OPTION_PSK_IDENTITY,
 	OPTION_INSECURE, OPTION_FABRIC, OPTION_DEAD_AFTER, OPTION_KEEP, OPTION_VERBOSE, OPTION_JSON, 0};
 /* clang-format on */
 
@@ -117,6 +117,7 @@ static int serve(const struct settings *s, int listen_fd, struct via_error *err)
 			    .handshake_ns = HANDSHAKE_NS,
 			    .dead_after_ns = s->dead_after_ns},
 		.keep = s->keep,
+		.qmp = s->qmp,
 		.note = note,
 		.ended = ended,
 	};

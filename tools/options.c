@@ -213,6 +213,11 @@ static int take_qemu(struct settings *s, const char *v, struct via_error *err)
 	return take_text(&s->qemu, v, err);
 }
 
+static int take_qmp(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_text(&s->qmp, v, err);
+}
+
 static int take_keep(struct settings *s, const char *v, struct via_error *err)
 {
 	(void)v;
@@ -270,6 +275,7 @@ static const struct {
 	[OPTION_SEED] = {"seed", "N", "of the guest's writes (default: by the clock)", take_seed},
 	[OPTION_ROLE] = {"role", "ROLE", "source: beside the QEMU that sends; or destination", take_role},
 	[OPTION_QEMU] = {"qemu", "ADDRESS", "where the QEMU beside it waits: unix:PATH or HOST:PORT", take_qemu},
+	[OPTION_QMP] = {"qmp", "SOCKET", "QMP socket of the source's QEMU: ask it which channels it opens", take_qmp},
 	[OPTION_KEEP] = {"keep", NULL, "serve one migration after the other", take_keep},
 	[OPTION_VERBOSE] = {"verbose", NULL, "debug lines on stderr", take_verbose},
 	[OPTION_JSON] = {"json", NULL, "one JSON object on stdout", take_json},
@@ -299,6 +305,7 @@ void settings_free(struct settings *s)
 	free(s->psk_identity);
 	free(s->role);
 	free(s->qemu);
+	free(s->qmp);
 }
 
 void options_help(const struct command *command, FILE *out)

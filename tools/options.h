@@ -23,6 +23,7 @@ struct settings {
 	char *psk_identity;
 	char *role; /* of a relay: "source" or "destination" */
 	char *qemu; /* where a destination relay's QEMU waits */
+	char *qmp;  /* socket of a source relay's QEMU */
 	bool keep;  /* a relay that serves one migration after the other */
 	bool insecure;
 	bool json;
@@ -76,6 +77,7 @@ enum option_id {
 	OPTION_SEED,
 	OPTION_ROLE,
 	OPTION_QEMU,
+	OPTION_QMP,
 	OPTION_KEEP,
 	OPTION_VERBOSE,
 	OPTION_JSON,

@@ -378,6 +378,10 @@ for _args, _what in [
         (["receive", "--listen", "0", "--memory", "4K"], "^receive: unknown option --memory$"),
         (["demo", "surplus"], "^demo: unexpected argument surplus$"),
         (["fabrics", "ofi"], "^fabrics: unexpected argument ofi$"),
+        (["relay"], "^relay: no --role source"),
+        (["relay", "--role", "middle"], '^relay --role: "middle"$'),
+        (["relay", "--role", "source", "--listen", ":0"], "^relay: no --peer"),
+        (["relay", "--role", "destination", "--listen", ":0"], "^relay: no --qemu"),
         (["demo", "--fabric", "bogus"], '^demo --fabric: no such fabric'),
         (["send", "--peer", "localhost:1", "--fabric", "ofi:tcp,bogus=1"],
          "^send --fabric: unknown key bogus$"),
@@ -414,14 +418,14 @@ def _():
 @test("--help, --version")
 def _():
     run = Run("--help").ends(0, seconds=5)
-    for command in ("demo", "send", "receive", "fabrics"):
+    for command in ("demo", "send", "receive", "relay", "fabrics"):
         check(re.search(rf"^  {command} +\w", run.out.text, re.M), f"no {command} in it")
     equal(Run("-h").ends(0, seconds=5).out.text, run.out.text, "what -h prints")
     run = Run("--version").ends(0, seconds=5)
     check(re.fullmatch(r"viaduct \d+\.\d+\.\d+\n", run.out.text), f"version {run.out.text!r}")
 
 
-@test_each("--help of {}", ["demo", "send", "receive", "fabrics"])
+@test_each("--help of {}", ["demo", "send", "receive", "relay", "fabrics"])
 def _(command):
     run = Run(command, "--help", "--bogus").ends(0, seconds=5)
     check(run.out.text.startswith(f"usage: viaduct {command} "), "no usage line")
