@@ -159,10 +159,9 @@ static int run(const struct settings *settings)
 const struct command command_relay = {
 	.name = "relay",
 	.summary = "stand beside an unmodified QEMU and carry its migration over a fabric",
-	.usage = "--role source --listen unix:PATH|HOST:PORT --peer HOST:PORT [OPTION...]\n"
-		 "       viaduct relay --role destination --listen HOST:PORT --qemu "
-		 "unix:PATH|HOST:PORT "
-		 "[OPTION...]",
+	.usage = "--role source --listen ADDRESS --peer HOST:PORT [OPTION...]\n"
+		 "       viaduct relay --role destination --listen HOST:PORT --qemu ADDRESS\n"
+		 "                     [OPTION...]",
 	.options = options,
 	.run = run,
 };

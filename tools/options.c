@@ -251,7 +251,7 @@ static const struct {
 } table[OPTION_COUNT] = {
 	[OPTION_FABRIC] = {"fabric", "SPEC", "one of `viaduct fabrics`[,key=value...], or auto", take_fabric},
 	[OPTION_PEER] = {"peer", "HOST:PORT", "where `viaduct receive`, or the other relay, listens", take_peer},
-	[OPTION_LISTEN] = {"listen", "HOST:PORT", "where to wait for the source; port 0: the host chooses; a source relay also takes unix:PATH", take_listen},
+	[OPTION_LISTEN] = {"listen", "HOST:PORT", "where to wait; port 0: any. A relay: also unix:PATH", take_listen},
 	[OPTION_PSK] = {"psk", "FILE", "pre-shared key for TLS, in a file like QEMU's keys.psk", take_psk},
 	[OPTION_PSK_IDENTITY] = {"psk-identity", "NAME", "the line of the key file to use (default: the first)", take_identity},
 	[OPTION_INSECURE] = {"insecure", NULL, "allow plain text to other hosts: no authentication", take_insecure},
@@ -275,7 +275,7 @@ static const struct {
 	[OPTION_SEED] = {"seed", "N", "of the guest's writes (default: by the clock)", take_seed},
 	[OPTION_ROLE] = {"role", "ROLE", "source: beside the QEMU that sends; or destination", take_role},
 	[OPTION_QEMU] = {"qemu", "ADDRESS", "where the QEMU beside it waits: unix:PATH or HOST:PORT", take_qemu},
-	[OPTION_QMP] = {"qmp", "SOCKET", "QMP socket of the source's QEMU: ask it which channels it opens", take_qmp},
+	[OPTION_QMP] = {"qmp", "SOCKET", "ask the source's QEMU which channels it opens", take_qmp},
 	[OPTION_KEEP] = {"keep", NULL, "serve one migration after the other", take_keep},
 	[OPTION_VERBOSE] = {"verbose", NULL, "debug lines on stderr", take_verbose},
 	[OPTION_JSON] = {"json", NULL, "one JSON object on stdout", take_json},

@@ -325,7 +325,7 @@ BAD_SETUPS = {
     "two regions": (wire.setup([("ram", 4096, 4096), ("rom", 4096, 4096)]), "2 regions"),
     "pages of 2 MiB": (wire.setup([("ram", 1 << 21, 1 << 21)]), "2097152"),
     "that it resumes a session": (wire.setup([("ram", 4096, 4096)], epoch=7), "does not know it"),
-    "no region": (wire.setup([]), "region|malformed"),
+    "no region": (wire.setup([]), "expects guest RAM"),
     "RAM that is no multiple of its pages": (wire.setup([("ram", 4097, 4096)]), "SETUP is malformed"),
     "a fabric that was not offered": (wire.setup([("ram", 4096, 4096)], fabric="ofi:verbs"), "did not offer"),
 }
