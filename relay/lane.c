@@ -373,7 +373,9 @@ static int wait_for_connection(struct lane *lane)
 	}
 	buf = via_stream_buffer(lane->stream, &cap); /* of a new stream there is one */
 	*buf = PREEMPT_MARK;
-	return via_stream_send(lane->stream, 1, NULL, 0);
+	memcpy(buf + 1, lane->head, lane->head_len);
+	saw_taken(lane, lane->head, lane->head_len);
+	return via_stream_send(lane->stream, 1 + lane->head_len, NULL, 0);
 }
 
 /* Source: the channel, and the bytes by which the connection was known. */
@@ -497,12 +499,14 @@ int lane_prepare_preempt(struct lanes *l, struct via_error *err)
 	return rc;
 }
 
-/* The prepared channel is for @fd (-1: for nobody). */
-static void give_preempt(struct lanes *l, int fd)
+/* The prepared channel is for @fd (-1: for nobody), which may have sent @first already. */
+static void give_preempt(struct lanes *l, int fd, const struct relay_candidate *first)
 {
 	struct lane *lane = l->preempt;
 
 	if (fd >= 0) {
+		memcpy(lane->head, first->first, first->len);
+		lane->head_len = first->len;
 		lane->counted = true;
 		atomic_fetch_add(&l->running, 1);
 	}
@@ -510,14 +514,15 @@ static void give_preempt(struct lanes *l, int fd)
 	(void)eventfd_write(lane->ready_fd, 1);
 }
 
-static int start_preempt(struct lanes *l, int fd, struct via_error *err)
+static int start_preempt(struct lanes *l, int fd, const struct relay_candidate *first,
+			 struct via_error *err)
 {
 	int rc = lane_prepare_preempt(l, err);
 
 	if (rc)
 		close(fd);
 	else
-		give_preempt(l, fd);
+		give_preempt(l, fd, first);
 	return rc;
 }
 
@@ -531,7 +536,7 @@ int lane_start_source(struct lanes *l, const struct relay_identity *who, int fd,
 	struct lane *lane;
 
 	if (who->role == RELAY_PREEMPT)
-		return start_preempt(l, fd, err);
+		return start_preempt(l, fd, first, err);
 	lane = lane_new(l, kinds[who->role], who->index, fd);
 	if (!lane) {
 		close(fd);
@@ -575,7 +580,7 @@ int lanes_init(struct lanes *l, const struct relay_config *config, struct via_se
 void lanes_join(struct lanes *l)
 {
 	if (l->preempt && !l->preempt->counted)
-		give_preempt(l, -1);
+		give_preempt(l, -1, NULL);
 	while (l->list) {
 		struct lane *lane = l->list;
 

@@ -177,6 +177,35 @@ Test(relay, preempt_is_connected_when_it_says_nothing, .timeout = 60)
 	cr_assert(p.source.result.postcopy);
 }
 
+/* A paused postcopy is resumed, and a page is on its way before the relay has looked. */
+Test(relay, preempt_keeps_what_it_said_before_it_was_known, .timeout = 60)
+{
+	static const uint8_t recv_bitmap[] = {8, 0, 10, 0, 4, 3, 'r', 'a', 'm'};
+	uint8_t *page = content(4200, 5);
+	int source, early, destination, preempt;
+
+	pair_start(&p, 0, true);
+	source = source_connect(&p);
+	put(source, recv_bitmap, sizeof(recv_bitmap));
+	early = source_connect(&p);
+	put(early, page, 50);
+	destination = destination_accept(&p, LONG_MS);
+	get_same(destination, recv_bitmap, sizeof(recv_bitmap));
+	preempt = destination_accept(&p, LONG_MS);
+	cr_assert_geq(preempt, 0, "the preempt channel is not connected");
+	put(early, page + 50, 4150);
+	get_same(preempt, page, 4200);
+	put(destination, shut_well, sizeof(shut_well));
+	get_same(source, shut_well, sizeof(shut_well));
+	close(early);
+	close(source);
+	expect_end(preempt);
+	expect_end(destination);
+	pair_join(&p);
+	cr_assert_eq(p.source.result.outcome, RELAY_COMPLETED);
+	free(page);
+}
+
 Test(relay, multifd_packets_arrive_as_they_were, .timeout = 60)
 {
 	const size_t pages = 128, payload = pages * 4096, packet = 1344 + payload;
