@@ -161,7 +161,7 @@ static int bytes_in(struct stream_relay *r, bool *waits, int *status)
 static void *relay_main(void *arg)
 {
 	struct stream_relay *r = arg;
-	bool room, waits;
+	bool room, waits = false;
 	int rc = 0, status = 0;
 
 	while (rc >= 0 && !via_stream_done(r->st)) {
