@@ -71,7 +71,6 @@ static void saw_forward(struct lane *lane, const void *bytes, size_t len)
 	if (lane->kind != VIA_MAIN || lane->opaque || lane->main.body)
 		return;
 	relay_main_feed(&lane->main, bytes, len);
-	learn(l, &l->header, lane->main.header);
 	learn(l, &l->return_path, lane->main.return_path || lane->main.recovery);
 	/* Where nobody can see that it is not, it may be. */
 	learn(l, &l->postcopy, lane->main.postcopy || lane->main.recovery || lane->main.note[0]);

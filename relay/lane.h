@@ -34,7 +34,7 @@ struct lanes {
 	int main_up_fd;   /* destination, eventfd: readable once QEMU has taken main */
 
 	/* what main's lane has seen, for the thread that identifies connections, and for the end */
-	_Atomic bool header, return_path, postcopy, answered, early_preempt;
+	_Atomic bool return_path, postcopy, answered, early_preempt;
 	_Atomic bool shut, shut_well;
 	_Atomic bool had_main, main_running;
 	_Atomic uint64_t forward_bytes, back_bytes, packets;

@@ -150,6 +150,25 @@ static const char *split(const char *address, char host[256])
 	return colon + 1;
 }
 
+static int malformed(const char *address, struct via_error *err)
+{
+	return via_fail(err, -EINVAL,
+			"read the address `%s`\nneither a path nor a host and a port\n"
+			"write unix:PATH, HOST:PORT or [IPV6]:PORT",
+			address);
+}
+
+int relay_check_address(const char *address, struct via_error *err)
+{
+	const char *path = unix_path(address);
+	struct sockaddr_un sun;
+	char host[256];
+
+	if (path)
+		return unix_address(path, &sun, err);
+	return split(tcp_part(address), host) ? 0 : malformed(address, err);
+}
+
 static int dial_tcp(const char *address, int *fd, struct via_error *err)
 {
 	const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
@@ -157,13 +176,10 @@ static int dial_tcp(const char *address, int *fd, struct via_error *err)
 	struct via_error last = {0};
 	char host[256];
 	const char *port = split(address, host);
-	int rc;
+	int rc = port ? 0 : malformed(address, err);
 
-	if (!port)
-		return via_fail(err, -EINVAL,
-				"read the address `%s`\nneither a path nor a host and a port\n"
-				"write unix:PATH, HOST:PORT or [IPV6]:PORT",
-				address);
+	if (rc)
+		return rc;
 	rc = getaddrinfo(host, port, &hints, &list);
 	if (rc)
 		return via_fail(err, -EHOSTUNREACH,

@@ -64,6 +64,9 @@ struct relay_config {
  */
 int relay_listen(const char *address, int *fd, struct via_error *err);
 
+/* Can QEMU wait at @address? "unix:PATH", "HOST:PORT", "tcp:HOST:PORT". Connects to nobody. 0, -EINVAL */
+int relay_check_address(const char *address, struct via_error *err);
+
 /*
  * Serve the source's QEMU, which comes to @listen_fd, through the relay at @peer. Blocks until
  * the migration is over (see above), or as long as config says. *@result is the last one's.

@@ -93,8 +93,9 @@ static int check(const struct settings *s, struct via_error *err)
 		missing = "--peer HOST:PORT";
 	else if (!strcmp(s->role, "destination") && !s->qemu)
 		missing = "--qemu ADDRESS";
-	return missing ? via_fail(err, -EINVAL, "relay\nno %s\nsee `viaduct relay --help`", missing)
-		       : 0;
+	if (missing)
+		return via_fail(err, -EINVAL, "relay\nno %s\nsee `viaduct relay --help`", missing);
+	return s->qemu ? relay_check_address(s->qemu, err) : 0;
 }
 
 static void announce(const struct settings *s, int listen_fd)

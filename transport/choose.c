@@ -140,10 +140,18 @@ static void append_line(char *buf, size_t cap, const char *kind, const char *ver
 	snprintf(buf + len, cap - len, "%s%s: %s", len ? "; " : "", kind, verdict);
 }
 
+/* @text into @buf, as far as it fits; what is cut shows. */
+static const char *shorten(const char *text, char *buf, size_t cap)
+{
+	if ((size_t)snprintf(buf, cap, "%s", text) >= cap)
+		snprintf(buf + cap - 4, 4, "...");
+	return buf;
+}
+
 int choose_fabric(const struct via_hello *ours, const struct via_hello *theirs, char *choice,
 		  size_t choice_cap, struct via_error *err)
 {
-	char why[256], list[128] = "";
+	char why[256], list[128] = "", ours_cut[124], list_cut[76];
 
 	choice[0] = '\0';
 	for (unsigned i = 0; i < ours->noffers; i++) {
@@ -157,7 +165,8 @@ int choose_fabric(const struct via_hello *ours, const struct via_hello *theirs, 
 		append_line(list, sizeof(list), theirs->offer[i].kind,
 			    theirs->offer[i].reason[0] ? "no" : "yes");
 	return via_fail(err, -ENODEV,
-			"agree on a fabric\nhere %.120s; the peer offers %.80s\n"
+			"agree on a fabric\nhere %s; the peer offers %s\n"
 			"give both sides the same --fabric; `viaduct fabrics` shows what each has",
-			choice, list[0] ? list : "none");
+			shorten(choice, ours_cut, sizeof(ours_cut)),
+			shorten(list[0] ? list : "none", list_cut, sizeof(list_cut)));
 }

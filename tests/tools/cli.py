@@ -382,6 +382,8 @@ for _args, _what in [
         (["relay", "--role", "middle"], '^relay --role: "middle"$'),
         (["relay", "--role", "source", "--listen", ":0"], "^relay: no --peer"),
         (["relay", "--role", "destination", "--listen", ":0"], "^relay: no --qemu"),
+        (["relay", "--role", "destination", "--listen", ":0", "--qemu", "nonsense"],
+         "^read the address `nonsense`: neither a path"),
         (["demo", "--fabric", "bogus"], '^demo --fabric: no such fabric'),
         (["send", "--peer", "localhost:1", "--fabric", "ofi:tcp,bogus=1"],
          "^send --fabric: unknown key bogus$"),

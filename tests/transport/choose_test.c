@@ -111,6 +111,16 @@ Test(choose, mismatch_lists_both_sides)
 	cr_assert(strstr(err.seen, "verbs") && strstr(err.seen, "ofi:tcp"), "%s", err.seen);
 }
 
+Test(choose, long_reason_is_cut_where_it_shows)
+{
+	set_reason(offer(&ours, "a"),
+		   "this reason goes on and on, for it explains what nobody here has "
+		   "asked, and how to load a driver, and which, and where, and why not another");
+	offer(&theirs, "b");
+	cr_assert_eq(choose(), -ENODEV);
+	cr_assert(strstr(err.seen, "...; the peer offers b: yes"), "%s", err.seen);
+}
+
 Test(choose, named_fabric_is_the_only_offer)
 {
 	cr_assert_eq(choose_offers("sim,seed=7", &ours, &err), 0);
