@@ -67,6 +67,18 @@ static size_t slot_len_now(const struct via_channel *ch)
 	return ch->kind == VIA_PREEMPT && page > STAGED_PAGE_MIN ? page : 0;
 }
 
+/* Slots of its staging at the destination. */
+static unsigned slots_now(const struct via_channel *ch)
+{
+	size_t slots = STAGING_LEN / ch->slot_len;
+
+	if (ch->session->config.streams)
+		return VIA_STREAM_SLOTS;
+	return slots < CHANNEL_RECEIVES_MIN ? CHANNEL_RECEIVES_MIN
+	       : slots < ch->receives       ? (unsigned)slots
+					    : ch->receives;
+}
+
 /* Source of a stream: several slots are written at once, each from a buffer of its own. */
 static int init_out(struct via_channel *ch, struct via_error *err)
 {
@@ -86,8 +98,6 @@ static int init_staging(struct via_channel *ch, struct via_error *err)
 {
 	struct via_session *s = ch->session;
 	bool source = s->role == VIA_ROLE_SOURCE;
-	unsigned slots;
-
 	if (source && s->config.streams)
 		return init_out(ch, err);
 	if (ch->slot_len > VIA_STAGED_PAGE_MAX)
@@ -96,16 +106,9 @@ static int init_staging(struct via_channel *ch, struct via_error *err)
 				"pages of up to %u bytes can be moved by postcopy",
 				via_channel_kind_name(ch->kind), ch->index, ch->slot_len,
 				VIA_STAGED_PAGE_MAX);
-	slots = STAGING_LEN / ch->slot_len < CHANNEL_RECEIVES_MIN
-			? CHANNEL_RECEIVES_MIN
-			: (unsigned)(STAGING_LEN / ch->slot_len);
-	if (!source && slots < ch->receives)
-		ch->receives = slots;
-	if (source)
-		slots = 1;
-	else
-		slots = ch->receives;
-	ch->staging_len = slots * ch->slot_len;
+	if (!source)
+		ch->receives = slots_now(ch);
+	ch->staging_len = (source ? 1 : ch->receives) * ch->slot_len;
 	ch->staging = via_pages_alloc(ch->staging_len);
 	if (!ch->staging)
 		return via_fail(err, -ENOMEM,

@@ -20,8 +20,10 @@
  * channels, always within messages. Nothing is held back in order to join it with more, and
  * nothing waits behind the other direction.
  *
- * Bounds: what the receiver has not consumed occupies at most VIA_STREAM_MESSAGES messages, and
- * as many slots. A sender beyond that gets no buffer, so that its own source of bytes stops.
+ * Bounds: what the receiver has not consumed occupies at most VIA_STREAM_MESSAGES messages, or,
+ * where they have slots, VIA_STREAM_SLOTS of both. A sender beyond that gets no buffer, so that its
+ * own source of bytes stops. Slots are large, because each costs the wake-ups of a message, and
+ * few, because those that were used last are still in the processor's cache.
  *
  * Threads: one owner for each stream, which calls everything here but via_stream_open() and
  * via_stream_accept(). Different streams may be opened and owned by different threads. No call of
@@ -42,10 +44,11 @@
 
 struct via_stream;
 
-#define VIA_STREAM_MESSAGES     32u                /* not consumed, in each direction */
-#define VIA_STREAM_MESSAGE_LEN  8180u              /* bytes that travel within a message */
-#define VIA_STREAM_MAIN_SLOT    ((size_t)16 << 10) /* bytes of a slot */
-#define VIA_STREAM_MULTIFD_SLOT ((size_t)128 << 10)
+#define VIA_STREAM_MESSAGES     32u                 /* not consumed, in each direction */
+#define VIA_STREAM_MESSAGE_LEN  8180u               /* bytes that travel within a message */
+#define VIA_STREAM_SLOTS        8u                  /* from the source, main and multifd */
+#define VIA_STREAM_MAIN_SLOT    ((size_t)128 << 10) /* bytes of a slot */
+#define VIA_STREAM_MULTIFD_SLOT ((size_t)256 << 10)
 
 /* -- open --------------------------------------------------------------------- */
 

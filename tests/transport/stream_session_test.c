@@ -289,12 +289,16 @@ static const struct bad_message {
 	{"no prefix", 0, false, 0, {{VIA_MESSAGE_STREAM, 0, {0}}}},
 	{"half a prefix", 0, false, 0, {{VIA_MESSAGE_STREAM, 3, {0}}}},
 	{"no byte", 0, false, 0, {{VIA_MESSAGE_STREAM, 4, {0}}}},
-	{"more than a slot of main", 0, false, 0, {{VIA_MESSAGE_STREAM, 4, {SLOT_LEN(16385u)}}}},
+	{"more than a slot of main",
+	 0,
+	 false,
+	 0,
+	 {{VIA_MESSAGE_STREAM, 4, {SLOT_LEN(VIA_STREAM_MAIN_SLOT + 1)}}}},
 	{"more than a slot of multifd",
 	 1,
 	 false,
 	 0,
-	 {{VIA_MESSAGE_STREAM, 6, {SLOT_LEN(131073u), 1, 2}}}},
+	 {{VIA_MESSAGE_STREAM, 6, {SLOT_LEN(VIA_STREAM_MULTIFD_SLOT + 1), 1, 2}}}},
 	{"all the slots there can be",
 	 1,
 	 false,
@@ -401,7 +405,8 @@ static void send_random(struct via_channel *from)
 
 	for (size_t i = 0; i < len; i++)
 		payload[i] = (uint8_t)below(256);
-	via_stream_prefix_encode((uint32_t)below(below(16) ? 16385 : UINT32_MAX), payload);
+	via_stream_prefix_encode((uint32_t)below(below(16) ? VIA_STREAM_MAIN_SLOT + 1 : UINT32_MAX),
+				 payload);
 	if (type == VIA_MESSAGE_STREAM_END && below(2))
 		memcpy(payload, "\0\3EIO", len = 5);
 	send_raw(from, type, below(64) ? 0 : VIA_MESSAGE_MORE, payload, below(32) ? len : below(4));
@@ -409,7 +414,7 @@ static void send_random(struct via_channel *from)
 
 Test(stream_session, random_messages_are_read_or_refused, .timeout = 120)
 {
-	for (unsigned round = 0; round < 200; round++) {
+	for (unsigned round = 0; round < 400; round++) {
 		struct stream_pair p = {.fabric = "sim:stream,delay=1"};
 		struct stream_ends e;
 		struct via_channel *from;
@@ -419,7 +424,7 @@ Test(stream_session, random_messages_are_read_or_refused, .timeout = 120)
 		stream_pair_open(&p);
 		e = stream_pair_stream(&p, VIA_MAIN, 0);
 		from = session_channel(p.source, VIA_MAIN, 0);
-		for (unsigned i = 0; i < VIA_STREAM_MESSAGES / 2 && rc >= 0; i++) {
+		for (unsigned i = 0; i < VIA_STREAM_SLOTS && rc >= 0; i++) {
 			const uint8_t *data;
 			size_t len;
 

@@ -122,14 +122,20 @@ Test(stream, one_direction_ends_and_the_other_goes_on, .timeout = 120)
 /* -- bounds -------------------------------------------------------------------------------- */
 
 /* What a sender has at least when everything is consumed: less than half is not announced. */
-#define LEAST_ROOM (VIA_STREAM_MESSAGES / 2 + 1)
+#define LEAST_ROOM(bound) ((bound) / 2 + 1)
+
+/* Messages from the source that can be there and not consumed. */
+static unsigned bound_of(const struct stream_channel *c)
+{
+	return c->slot_len ? VIA_STREAM_SLOTS : VIA_STREAM_MESSAGES;
+}
 
 /*
  * Send messages of @len bytes until there is no room, however long one waits: @least of them, and
- * never more than the bound. How many.
+ * never more than @bound. How many.
  */
 static unsigned send_until_full(struct stream_end *from, struct stream_end *to, size_t len,
-				unsigned least)
+				unsigned least, unsigned bound)
 {
 	uint64_t deadline = via_deadline_in(STREAM_PATIENCE_NS), quiet = VIA_NEVER;
 	uint64_t consumed = to->received;
@@ -144,7 +150,7 @@ static unsigned send_until_full(struct stream_end *from, struct stream_end *to, 
 			expect_ok(via_stream_send(from->st, len, NULL, 0));
 			from->sent += len;
 			sent++;
-			cr_assert_leq(from->sent - consumed, VIA_STREAM_MESSAGES * len);
+			cr_assert_leq(from->sent - consumed, bound * len);
 		}
 		if (sent >= least && quiet == VIA_NEVER)
 			quiet = via_deadline_in(20 * VIA_NS_PER_MS);
@@ -182,9 +188,9 @@ ParameterizedTest(unsigned *i, stream, a_sender_stops_at_the_bound, .timeout = 1
 		struct stream_end back_from = to, back_to = from;
 		size_t len = stream_channels[c].slot_len ? stream_channels[c].slot_len
 							 : VIA_STREAM_MESSAGE_LEN;
+		unsigned bound = bound_of(&stream_channels[c]);
 
-		cr_assert_eq(send_until_full(&from, &to, len, VIA_STREAM_MESSAGES),
-			     VIA_STREAM_MESSAGES);
+		cr_assert_eq(send_until_full(&from, &to, len, bound, bound), bound);
 		for (unsigned k = 0; k < 200; k++) { /* many times what can be under way */
 			uint64_t deadline = via_deadline_in(STREAM_PATIENCE_NS);
 
@@ -201,13 +207,14 @@ ParameterizedTest(unsigned *i, stream, a_sender_stops_at_the_bound, .timeout = 1
 			}
 		}
 		cr_assert_null(via_stream_buffer(e.source, &(size_t){0}));
-		for (unsigned k = 0; k < VIA_STREAM_MESSAGES; k++)
+		for (unsigned k = 0; k < bound; k++)
 			take_message(&to, len);
-		(void)send_until_full(&from, &to, 1, LEAST_ROOM);
+		(void)send_until_full(&from, &to, 1, LEAST_ROOM(bound), bound);
 		while (to.received < from.sent)
 			take_message(&to, 1);
 		cr_assert_null(via_stream_data(e.destination, &len));
-		(void)send_until_full(&back_from, &back_to, 2, LEAST_ROOM);
+		(void)send_until_full(&back_from, &back_to, 2, LEAST_ROOM(VIA_STREAM_MESSAGES),
+				      VIA_STREAM_MESSAGES);
 		while (back_to.received < back_from.sent)
 			take_message(&back_to, 2);
 	}
@@ -224,11 +231,11 @@ Test(stream, room_comes_back_as_bytes_are_consumed, .timeout = 120)
 	e = stream_pair_stream(&p, VIA_MULTIFD, 0);
 	from = (struct stream_end){.st = e.source};
 	to = (struct stream_end){.st = e.destination};
-	(void)send_until_full(&from, &to, 100000, VIA_STREAM_MESSAGES);
+	(void)send_until_full(&from, &to, 100000, VIA_STREAM_SLOTS, VIA_STREAM_SLOTS);
 	for (unsigned k = 0; k < 10; k++) {
-		for (unsigned i = 0; i < VIA_STREAM_MESSAGES / 2; i++)
+		for (unsigned i = 0; i < VIA_STREAM_SLOTS / 2; i++)
 			take_message(&to, 100000);
-		cr_assert_geq(send_until_full(&from, &to, 100000, 1), 1);
+		cr_assert_geq(send_until_full(&from, &to, 100000, 1, VIA_STREAM_SLOTS), 1);
 	}
 	stream_pair_close(&p);
 }
