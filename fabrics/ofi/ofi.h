@@ -59,7 +59,8 @@ struct ofi_fabric {
 	struct ofi_mr *spare_mrs;
 	uint64_t mr_mode;
 	bool has_fd;                    /* completion queues have a descriptor to sleep on */
-	bool copies_messages;           /* and so needs no descriptors for them */
+	bool copies_messages;           /* or needs no descriptors for them anyhow */
+	bool places_in_order;           /* writes of one endpoint to one peer, all that land */
 	char provider[48];              /* as in the spec: "tcp" */
 	struct ofi_ep *ep[OFI_EPS_MAX]; /* by via_ep.id; NULL: free */
 	uint64_t next_serial;

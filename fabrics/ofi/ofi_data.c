@@ -2,11 +2,13 @@
 /*
  * ofi_data.c -- writes, messages, completions, and how an owner sleeps.
  *
- * Every write asks for FI_DELIVERY_COMPLETE: its completion then says that it was placed, and a key
+ * A write asks for FI_DELIVERY_COMPLETE: its completion then says that it was placed, and a key
  * that was revoked is noticed (docs/fence.md has what was measured without it). So a message
  * with VIA_AFTER_WRITES is held back here until every write before it has completed, and the
  * promise rests on nothing that a provider may or may not order. With no write in flight it
- * leaves at once.
+ * leaves at once. Over tcp, where one stream of bytes places them one after the other, only the last of
+ * a chain asks: else the peer answers each. For that the last write with VIA_MORE waits here for
+ * its successor, until the next poll at most.
  *
  * Invariant: an operation is busy from its post until its one report; once the provider's
  * endpoint is closed (ofi_ep_kill) nothing but flush() reports.
@@ -105,6 +107,13 @@ static void retire_generations(struct ofi_ep *ep)
 		ep->oldest_generation++;
 }
 
+/* Will the completion of the write behind @op say that @op was placed, too? */
+static bool next_tells(const struct ofi_ep *ep, const struct ofi_op *op)
+{
+	return ((const struct ofi_fabric *)ep->base.fab)->places_in_order && op->next &&
+	       op->next->generation == op->generation && op->next->peer == op->peer;
+}
+
 static int write_now(struct ofi_ep *ep, struct ofi_op *op)
 {
 	struct fid_ep *out = ep->lane[OFI_OUT].ep;
@@ -125,7 +134,7 @@ static int write_now(struct ofi_ep *ep, struct ofi_op *op)
 								     .key = op->key},
 				     .rma_iov_count = 1,
 				     .context = &op->fi_context},
-		FI_COMPLETION | FI_DELIVERY_COMPLETE);
+		FI_COMPLETION | (next_tells(ep, op) ? 0 : FI_DELIVERY_COMPLETE));
 }
 
 static int send_now(struct ofi_ep *ep, struct ofi_op *op)
@@ -144,6 +153,11 @@ static int send_now(struct ofi_ep *ep, struct ofi_op *op)
 static bool may_write(struct ofi_ep *ep)
 {
 	return ep->held_writes.head != NULL;
+}
+
+static bool has_successor(struct ofi_ep *ep)
+{
+	return ep->held_writes.head && ep->held_writes.head->next;
 }
 
 static bool may_send(struct ofi_ep *ep)
@@ -169,9 +183,10 @@ static int release(struct ofi_ep *ep, struct ofi_queue *queue, bool (*may)(struc
 	return 0;
 }
 
-static int release_writes(struct ofi_ep *ep)
+/* @more: but the last, whose successor is about to come. */
+static int release_writes(struct ofi_ep *ep, bool more)
 {
-	return release(ep, &ep->held_writes, may_write, write_now);
+	return release(ep, &ep->held_writes, more ? has_successor : may_write, write_now);
 }
 
 static int release_sends(struct ofi_ep *ep)
@@ -225,7 +240,6 @@ int ofi_post_write(struct via_ep *base, const struct via_sge *sge, unsigned n,
 	struct ofi_op *op;
 	int rc = take_tx(ep, OFI_OUT, sge, n, base->fab->caps.write_len_max, ctx, &op);
 
-	(void)flags;
 	if (rc)
 		return rc;
 	if (off > rkey->len || op->len > rkey->len - off) {
@@ -240,7 +254,7 @@ int ofi_post_write(struct via_ep *base, const struct via_sge *sge, unsigned n,
 	hold(&ep->held_writes, op);
 	if (!ofi_ep_enter(ep))
 		return 0; /* the next poll gives it to the provider */
-	rc = release_writes(ep);
+	rc = release_writes(ep, flags & VIA_MORE);
 	ofi_ep_leave(ep);
 	return rc ? fail_post(ep, rc) : 0;
 }
@@ -435,7 +449,7 @@ static int progress(struct ofi_ep *ep, struct via_comp *comp, unsigned max, int 
 		if (ep->timer_fd >= 0)
 			note_activity(ep);
 		if (!*reason)
-			*reason = release_writes(ep);
+			*reason = release_writes(ep, false);
 		ofi_ep_leave(ep);
 	}
 	if (!*reason)

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define DEFAULT_PROVIDER "tcp"
 #define DEPTH            128u
@@ -53,8 +54,10 @@ void ofi_short_name(const char *prov_name, char *buf, size_t cap)
  * other way to tell it than the environment. A user's own setting is left alone.
  *
  *   BUFFER_SIZE    It makes thousands of buffers of 16 KiB for each lane and touches or pins
- *   MSG_RX_SIZE    them all, which takes longer than moving a small guest. Ours hold one
- *                  message, and there are as many as an endpoint usually has receives, twice.
+ *   MSG_RX_SIZE    them all, which takes longer than moving a small guest. Over tcp messages go from
+ *   EAGER_LIMIT    and to memory of ours, and a buffer has to hold no more than their headers.
+ *                  Over verbs it holds one message, and must be as large as the limit. There are
+ *                  as many as an endpoint usually has receives, twice.
  *   UNIVERSE_SIZE  The queue of completions has room for this many peers. For 256 of them
  *                  it is longer than some devices can have (soft-RoCE: 32767 entries).
  *   USE_SRX        Receives that all connections share, as tcp has them anyhow. Without, closing
@@ -66,7 +69,9 @@ static void tune_rxm(void)
 	char len[16];
 
 	snprintf(len, sizeof(len), "%u", MSG_LEN_MAX + 256);
-	setenv("FI_OFI_RXM_BUFFER_SIZE", len, 0);
+	setenv("FI_OFI_RXM_EAGER_LIMIT", len, 0);
+	/* They are read once, before it is known what is used. */
+	setenv("FI_OFI_RXM_BUFFER_SIZE", access("/sys/class/infiniband", F_OK) ? "128" : len, 0);
 	setenv("FI_OFI_RXM_MSG_RX_SIZE", "256", 0);
 	setenv("FI_UNIVERSE_SIZE", "16", 0);
 	setenv("FI_OFI_RXM_USE_SRX", "1", 0);
@@ -291,9 +296,11 @@ static int ofi_open(const struct via_fabric_spec *spec, struct via_fabric **out,
 	}
 	fab->own_domains = !fab->info->nic;
 	/*
-	 * A message of ours fits into rxm's own buffers. It would look at a descriptor all the
-	 * same, be it when the message comes and the memory has been given up.
+	 * Over verbs a message of ours fits into rxm's own buffers, over tcp nothing needs a
+	 * descriptor. It would look at one all the same, be it when the message comes and the
+	 * memory has been given up.
 	 */
+	fab->places_in_order = !strcmp(fab->provider, "tcp");
 	fab->copies_messages = strstr(fab->info->fabric_attr->prov_name, "ofi_rxm") != NULL;
 	fab->mr_mode = (uint64_t)fab->info->domain_attr->mr_mode;
 	ofi_fill_caps(fab->info, tx_depth, rx_depth, &fab->base.caps);

@@ -39,9 +39,16 @@ static void library_version(char *buf, size_t cap)
 static void put_facts(const struct fi_info *info, char *buf, size_t cap)
 {
 	static const char *const switches[] = {
-		"FI_PROVIDER",        "FI_VERBS_DEVICE_NAME",   "FI_VERBS_IFACE",
-		"FI_VERBS_GID_IDX",   "FI_TCP_IFACE",           "FI_UNIVERSE_SIZE",
-		"FI_OFI_RXM_USE_SRX", "FI_OFI_RXM_BUFFER_SIZE", "FI_OFI_RXM_MSG_RX_SIZE",
+		"FI_PROVIDER",
+		"FI_VERBS_DEVICE_NAME",
+		"FI_VERBS_IFACE",
+		"FI_VERBS_GID_IDX",
+		"FI_TCP_IFACE",
+		"FI_UNIVERSE_SIZE",
+		"FI_OFI_RXM_USE_SRX",
+		"FI_OFI_RXM_BUFFER_SIZE",
+		"FI_OFI_RXM_EAGER_LIMIT",
+		"FI_OFI_RXM_MSG_RX_SIZE",
 	};
 	bool layered = strstr(info->fabric_attr->prov_name, "ofi_rxm") != NULL;
 	char addr[INET6_ADDRSTRLEN] = "";

@@ -123,6 +123,9 @@ bool end_sleep_until(struct contract *t, struct end *end, enum via_comp_kind kin
 
 /* @len bytes of mem at @src to the peer's mem at @dst; waits while the queue is full. */
 bool end_write(struct contract *t, struct end *end, size_t src, size_t dst, size_t len, void *ctx);
+/* As that, with VIA_MORE. */
+bool end_write_more(struct contract *t, struct end *end, size_t src, size_t dst, size_t len,
+		    void *ctx);
 bool end_send(struct contract *t, struct end *end, size_t src, size_t len, void *ctx,
 	      unsigned flags);
 bool end_recv(struct contract *t, struct end *end, size_t dst, size_t len, void *ctx);

@@ -125,12 +125,17 @@ bool end_sleep_until(struct contract *t, struct end *end, enum via_comp_kind kin
 
 /* -- posting --------------------------------------------------------------- */
 
-int end_try_write(struct end *end, size_t src, size_t dst, size_t len, void *ctx)
+static int try_write(struct end *end, size_t src, size_t dst, size_t len, void *ctx, unsigned flags)
 {
 	const struct side *side = end->side;
 	struct via_sge sge = {side->mr, side->mem + src, len};
 
-	return side->ops->post_write(end->ep, &sge, 1, end->rkey, dst, ctx, 0);
+	return side->ops->post_write(end->ep, &sge, 1, end->rkey, dst, ctx, flags);
+}
+
+int end_try_write(struct end *end, size_t src, size_t dst, size_t len, void *ctx)
+{
+	return try_write(end, src, dst, len, ctx, 0);
 }
 
 int end_try_send(struct end *end, size_t src, size_t len, void *ctx, unsigned flags)
@@ -154,15 +159,27 @@ static bool try_again(struct contract *t, struct end *end, const char *call, int
 	return true;
 }
 
-bool end_write(struct contract *t, struct end *end, size_t src, size_t dst, size_t len, void *ctx)
+static bool write_flags(struct contract *t, struct end *end, size_t src, size_t dst, size_t len,
+			void *ctx, unsigned flags)
 {
 	uint64_t deadline_ns = via_deadline_in(t->patience_ns);
 	int ret;
 
-	while ((ret = end_try_write(end, src, dst, len, ctx)))
+	while ((ret = try_write(end, src, dst, len, ctx, flags)))
 		if (!try_again(t, end, "post_write", ret, deadline_ns))
 			return false;
 	return true;
+}
+
+bool end_write(struct contract *t, struct end *end, size_t src, size_t dst, size_t len, void *ctx)
+{
+	return write_flags(t, end, src, dst, len, ctx, 0);
+}
+
+bool end_write_more(struct contract *t, struct end *end, size_t src, size_t dst, size_t len,
+		    void *ctx)
+{
+	return write_flags(t, end, src, dst, len, ctx, VIA_MORE);
 }
 
 bool end_send(struct contract *t, struct end *end, size_t src, size_t len, void *ctx,
