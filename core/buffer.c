@@ -54,7 +54,11 @@ void *via_pages_alloc(size_t len)
 	if (!whole)
 		return NULL;
 	addr = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	return addr == MAP_FAILED ? NULL : addr;
+	if (addr == MAP_FAILED)
+		return NULL;
+	/* Messages, pages on their way: the guest's, and of no use to whoever looks for our mistakes. */
+	(void)madvise(addr, whole, MADV_DONTDUMP);
+	return addr;
 }
 
 void via_pages_free(void *addr, size_t len)

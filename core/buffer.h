@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 /*
- * @len bytes of zeroed memory, rounded up to whole pages and aligned to them.
+ * @len bytes of zeroed memory, rounded up to whole pages and aligned to them; no core dump holds it.
  * NULL when there is none. Release with via_pages_free() and the same @len.
  */
 void *via_pages_alloc(size_t len);

@@ -21,6 +21,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "core/secret.h"
 #include "core/wire.h"
 
 /* Between two looks while connecting, where no descriptor tells. */
@@ -358,15 +359,6 @@ static int insert_peer(struct ofi_ep *ep, const void *buf, size_t len)
 				      : ofi_ep_take_name(ep, &ep->lane[OFI_MSG], &w, &peer);
 }
 
-static bool same_nonce(const uint8_t *a, const uint8_t *b)
-{
-	uint8_t difference = 0;
-
-	for (unsigned i = 0; i < OFI_NONCE_LEN; i++)
-		difference |= a[i] ^ b[i];
-	return !difference;
-}
-
 /* Has the caller's patience ended? Sleeps a little where there is nothing else to wait for. */
 static int be_patient(struct ofi_ep *ep, const struct via_wait *wait)
 {
@@ -458,7 +450,7 @@ int ofi_ep_connect(struct via_ep *base, const void *addr, size_t addr_len, const
 				((struct ofi_fabric *)base->fab)->provider, addr_len);
 	memcpy(ep->hello[0], nonce, OFI_NONCE_LEN);
 	rc = exchange(ep, wait);
-	if (!rc && !same_nonce(ep->hello[0], ep->hello[1]))
+	if (!rc && !via_secret_equal(ep->hello[0], ep->hello[1], OFI_NONCE_LEN))
 		rc = -EACCES;
 	explicit_bzero(ep->hello[0], OFI_NONCE_LEN);
 	explicit_bzero(ep->hello[1], OFI_NONCE_LEN);

@@ -13,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "core/secret.h"
 #include "core/wire.h"
 #include "fabrics/sim/link.h"
 
@@ -62,7 +63,7 @@ int sim_ep_open(struct via_fabric *fab, enum via_ep_side side, struct via_ep **e
 	struct sim_ep *new = calloc(1, sizeof(*new));
 
 	if (!new)
-		return via_fail(err, -ENOMEM, "simulated endpoint\nno memory");
+		return via_fail(err, -ENOMEM, "simulated endpoint\nno memory\nfree some memory");
 	new->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (new->event_fd < 0) {
 		free(new);
@@ -213,7 +214,7 @@ static int meet(struct sim_ep *ep)
 		return -EAGAIN;
 	if (peer->state == SIM_EP_CONNECTED || peer->peer_number != ep->number)
 		return fail_connect(ep, -ECONNREFUSED);
-	if (memcmp(peer->nonce, ep->nonce, sizeof(ep->nonce)) != 0) {
+	if (!via_secret_equal(peer->nonce, ep->nonce, sizeof(ep->nonce))) {
 		/* The passive side judges, as where the nonce travels with the request. */
 		fail_connect(peer, peer->side == VIA_EP_PASSIVE ? -EACCES : -ECONNREFUSED);
 		return fail_connect(ep, ep->side == VIA_EP_PASSIVE ? -EACCES : -ECONNREFUSED);
@@ -273,7 +274,9 @@ int sim_ep_connect(struct via_ep *base, const void *addr, size_t addr_len, const
 		}
 	}
 	sim_registry_unlock();
-	return ret ? via_fail(err, ret, "simulated endpoint %u\nno connection to number %llu: %s",
+	return ret ? via_fail(err, ret,
+			      "simulated endpoint %u\nno connection to number %llu: %s\n"
+			      "look at what its peer does",
 			      base->id, (unsigned long long)number, via_err_text(ret))
 		   : 0;
 }

@@ -21,10 +21,12 @@ int sim_mr_reg(struct via_fabric *fab, void *addr, size_t len, unsigned access, 
 	struct sim_mr *new;
 
 	if (!addr || !len)
-		return via_fail(err, -EFAULT, "simulated region\n%zu bytes at %p", len, addr);
+		return via_fail(err, -EFAULT,
+				"simulated region\n%zu bytes at %p\ngive it memory that is mapped",
+				len, addr);
 	new = calloc(1, sizeof(*new));
 	if (!new)
-		return via_fail(err, -ENOMEM, "simulated region\nno memory");
+		return via_fail(err, -ENOMEM, "simulated region\nno memory\nfree some memory");
 	new->base = (struct via_mr){.fab = fab, .addr = addr, .len = len};
 	new->access = access;
 	*mr = &new->base;
@@ -177,7 +179,7 @@ int sim_rkey_unpack(struct via_ep *base, const void *buf, size_t len, uint64_t r
 				len);
 	new = calloc(1, sizeof(*new));
 	if (!new)
-		return via_fail(err, -ENOMEM, "simulated key\nno memory");
+		return via_fail(err, -ENOMEM, "simulated key\nno memory\nfree some memory");
 	new->base = (struct via_rkey){.ep = base, .len = region_len};
 	new->number = number;
 	*rkey = &new->base;

@@ -130,7 +130,7 @@ static int sim_open(const struct via_fabric_spec *spec, struct via_fabric **fab,
 	int ret;
 
 	if (!sim)
-		return via_fail(err, -ENOMEM, "fabric sim\nno memory");
+		return via_fail(err, -ENOMEM, "fabric sim\nno memory\nfree some memory");
 	sim->opt = defaults;
 	ret = get_options(spec, &sim->opt, err);
 	if (ret) {

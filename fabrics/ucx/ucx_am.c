@@ -14,6 +14,8 @@
 
 #include <string.h>
 
+#include "core/secret.h"
+
 /* -- what goes out ------------------------------------------------------------------ */
 
 static void part_done(struct ucx_part *part)
@@ -233,15 +235,6 @@ static void place(struct ucx_ep *ep, struct via_wire *w, const void *data, size_
 	ep->placed += last;
 }
 
-static bool same_nonce(const uint8_t *a, const uint8_t *b)
-{
-	uint8_t difference = 0;
-
-	for (unsigned i = 0; i < UCX_NONCE_LEN; i++)
-		difference |= a[i] ^ b[i];
-	return !difference;
-}
-
 /* Is it of the peer, and the next one? Then @w stands behind what all headers have. */
 static bool is_next(struct ucx_ep *ep, struct via_wire *w, const ucp_am_recv_param_t *param)
 {
@@ -251,7 +244,7 @@ static bool is_next(struct ucx_ep *ep, struct via_wire *w, const ucp_am_recv_par
 
 	if (ep->reason || ep->broken)
 		return false;
-	if (!nonce || !same_nonce(nonce, ep->nonce)) {
+	if (!nonce || !via_secret_equal(nonce, ep->nonce, UCX_NONCE_LEN)) {
 		ep->stranger = true; /* while connecting it is the wrong peer, later nobody */
 		return false;
 	}

@@ -30,6 +30,7 @@
  */
 #include <string.h>
 
+#include "core/secret.h"
 #include "core/wire.h"
 #include "fabrics/verbs/verbs_choose.h"
 
@@ -115,16 +116,6 @@ void verbs_greeting_encode(const struct verbs_greeting *g, uint8_t buf[VERBS_GRE
 	via_wire_put_bytes(&w, g->nonce + (g->passive ? HALF : 0), HALF);
 }
 
-/* No early exit: how long it takes tells nothing about where they differ. */
-static bool same_half(const uint8_t *a, const uint8_t *b)
-{
-	uint8_t difference = 0;
-
-	for (unsigned i = 0; i < HALF; i++)
-		difference |= a[i] ^ b[i];
-	return !difference;
-}
-
 int verbs_greeting_check(const void *buf, size_t len, struct verbs_greeting *g)
 {
 	struct via_wire w = via_wire_reader(buf, len < VERBS_GREETING ? len : VERBS_GREETING);
@@ -141,7 +132,7 @@ int verbs_greeting_check(const void *buf, size_t len, struct verbs_greeting *g)
 	half = via_wire_get_view(&w, HALF);
 	if (!half || via_wire_finish(&w))
 		return -EPROTO;
-	if (!same_half(half, g->nonce + (g->passive ? HALF : 0)))
+	if (!via_secret_equal(half, g->nonce + (g->passive ? HALF : 0), HALF))
 		return -EACCES;
 	g->mtu = mtu;
 	return 0;
