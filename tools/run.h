@@ -6,8 +6,8 @@
 #ifndef VIA_TOOLS_RUN_H
 #define VIA_TOOLS_RUN_H
 
+#include "demo/demo_guest.h"
 #include "migrate/migrate.h"
-#include "tools/demo_guest.h"
 #include "tools/options.h"
 
 /* Of the values of a histogram, microseconds. */

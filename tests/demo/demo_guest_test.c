@@ -14,8 +14,8 @@
 
 #include "core/clock.h"
 #include "core/wire.h"
-#include "tests/tools/demo_guests.h"
-#include "tools/demo_page.h"
+#include "demo/demo_page.h"
+#include "tests/demo/demo_guests.h"
 
 static void dirty_start(struct demo_guest *g)
 {

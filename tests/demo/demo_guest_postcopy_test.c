@@ -15,7 +15,7 @@
 
 #include "core/clock.h"
 #include "migrate/uffd.h"
-#include "tests/tools/demo_guests.h"
+#include "tests/demo/demo_guests.h"
 
 /* @guest's RAM, all of it missing, and the userfaultfd that whoever touches it waits for. */
 static int lose_all_pages(struct demo_guest *guest)

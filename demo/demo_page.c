@@ -5,7 +5,7 @@
  * It must never take a wrong page for a right one: the check makes every word anew and
  * compares it. Only a page that fails is looked at again, to say in what way.
  */
-#include "tools/demo_page.h"
+#include "demo/demo_page.h"
 
 #include <stdbool.h>
 #include <string.h>

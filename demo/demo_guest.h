@@ -18,8 +18,8 @@
  * One thread at a time calls these functions and those of the tables; any thread
  * bytes_written() and vcpu_errors().
  */
-#ifndef VIA_TOOLS_DEMO_GUEST_H
-#define VIA_TOOLS_DEMO_GUEST_H
+#ifndef VIA_DEMO_DEMO_GUEST_H
+#define VIA_DEMO_DEMO_GUEST_H
 
 #include <stdint.h>
 

@@ -3,8 +3,8 @@
  * demo_guest_impl.h -- the demo guest from inside: demo_guest.c (RAM, tables, check),
  * demo_vcpus.c (the threads) and demo_state.c (the device state).
  */
-#ifndef VIA_TOOLS_DEMO_GUEST_IMPL_H
-#define VIA_TOOLS_DEMO_GUEST_IMPL_H
+#ifndef VIA_DEMO_DEMO_GUEST_IMPL_H
+#define VIA_DEMO_DEMO_GUEST_IMPL_H
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -12,9 +12,9 @@
 
 #include "core/bitmap.h"
 #include "core/hist.h"
+#include "demo/demo_guest.h"
+#include "demo/demo_page.h"
 #include "migrate/dirty_tracker.h"
-#include "tools/demo_guest.h"
-#include "tools/demo_page.h"
 
 #define DEMO_VCPUS_MAX 64u
 

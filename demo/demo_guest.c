@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "tools/demo_guest_impl.h"
+#include "demo/demo_guest_impl.h"
 
 #define MIB          (UINT64_C(1) << 20)
 #define WORKERS_MAX  8u
@@ -61,6 +61,7 @@ static int make_ram(struct demo_guest *g, uint64_t len, struct via_error *err)
 	if (addr == MAP_FAILED)
 		goto no_memory;
 	(void)madvise(addr, len, MADV_HUGEPAGE); /* as VMMs do; without it just slower */
+	(void)madvise(addr, len, MADV_DONTDUMP); /* as VMMs do: what a guest holds is its own */
 	g->version = calloc(npages, sizeof(*g->version));
 	if (!g->version || via_bitmap_init(&g->wrong, npages))
 		goto unmap;

@@ -2,7 +2,7 @@
 /*
  * demo_guests.c -- demo guests for tests, and a migration of one with memcpy in place of a fabric.
  */
-#include "tests/tools/demo_guests.h"
+#include "tests/demo/demo_guests.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

@@ -19,7 +19,7 @@
 #include <stdlib.h>
 
 #include "core/wire.h"
-#include "tools/demo_guest_impl.h"
+#include "demo/demo_guest_impl.h"
 
 #define MAGIC    UINT64_C(0x566961647563740a) /* "Viaduct\n" */
 #define FORMAT   1u

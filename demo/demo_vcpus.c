@@ -20,7 +20,7 @@
 #include <time.h>
 
 #include "core/clock.h"
-#include "tools/demo_guest_impl.h"
+#include "demo/demo_guest_impl.h"
 
 #define PAUSE_LIMIT_NS (10 * VIA_NS_PER_S)
 #define TICK_NS        VIA_NS_PER_MS         /* the shortest sleep: many pages for each wake-up */

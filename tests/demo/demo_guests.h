@@ -2,11 +2,11 @@
 /*
  * demo_guests.h -- demo guests for tests. A failure of any of these fails the test.
  */
-#ifndef VIA_TESTS_TOOLS_DEMO_GUESTS_H
-#define VIA_TESTS_TOOLS_DEMO_GUESTS_H
+#ifndef VIA_TESTS_DEMO_DEMO_GUESTS_H
+#define VIA_TESTS_DEMO_DEMO_GUESTS_H
 
-#include "tools/demo_guest.h"
-#include "tools/demo_page.h"
+#include "demo/demo_guest.h"
+#include "demo/demo_page.h"
 
 #define PAGE  ((uint64_t)DEMO_PAGE_SIZE)
 #define SPEED UINT64_MAX

@@ -11,8 +11,8 @@
  *   5..   body: word i is a mix of the checksum and i
  * Versions 0, 64, 128, ... are 512 zero words instead.
  */
-#ifndef VIA_TOOLS_DEMO_PAGE_H
-#define VIA_TOOLS_DEMO_PAGE_H
+#ifndef VIA_DEMO_DEMO_PAGE_H
+#define VIA_DEMO_DEMO_PAGE_H
 
 #include <stdint.h>
 
