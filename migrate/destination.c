@@ -14,6 +14,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "migrate/engine_messages.h"
+#include "migrate/integrity.h"
 #include "migrate/page_map.h"
 #include "migrate/page_sink.h"
 
@@ -43,6 +44,9 @@ struct destination {
 	uint8_t *state;
 	size_t state_len, state_cap;
 	bool loaded;
+	struct integrity_check *integrity; /* NULL: no digests */
+	uint8_t state_digest[ENGINE_DIGEST_LEN];
+	bool state_digest_came;
 
 	/* postcopy */
 	struct page_store *store; /* NULL: it was not announced */
@@ -58,18 +62,14 @@ struct destination {
 
 /* -- zero pages: in the receivers' threads --------------------------------------- */
 
-static int zero_pages(void *arg, unsigned channel, uint8_t type, const uint8_t *payload, size_t len)
+static int zero_pages(struct destination *d, const uint8_t *payload, size_t len)
 {
-	struct destination *d = arg;
 	const struct via_region *r;
 	struct engine_zero zero;
 	struct engine_zero_range range;
 	uint64_t end = 0;
 	int rc;
 
-	(void)channel;
-	if (type != ENGINE_ZERO)
-		return -EPROTO;
 	rc = engine_zero_decode(payload, len, &zero);
 	if (rc || zero.region >= d->nregions)
 		return -EPROTO;
@@ -84,8 +84,23 @@ static int zero_pages(void *arg, unsigned channel, uint8_t type, const uint8_t *
 		if (!zero.fresh)
 			memset((uint8_t *)r->addr + range.first * page_size, 0,
 			       range.n * page_size);
+		if (d->integrity)
+			integrity_check_zero(d->integrity, zero.region, range.first, range.n);
 	}
 	return 0;
+}
+
+static int batch_message(void *arg, unsigned channel, uint8_t type, const uint8_t *payload,
+			 size_t len)
+{
+	struct destination *d = arg;
+
+	(void)channel;
+	if (type == ENGINE_ZERO)
+		return zero_pages(d, payload, len);
+	if (type == ENGINE_DIGEST && d->integrity)
+		return integrity_check_pages(d->integrity, payload, len);
+	return -EPROTO;
 }
 
 /* -- main: in the migration thread --------------------------------------------------- */
@@ -162,6 +177,36 @@ static int refuse_run(struct destination *d, int code, struct via_error *err)
 	return code;
 }
 
+static int on_state_digest(struct destination *d, const struct via_message *m,
+			   struct via_error *err)
+{
+	if (!d->integrity || d->state_digest_came || m->more || m->len != sizeof(d->state_digest))
+		return via_fail(err, -EPROTO,
+				"receive the device state\na digest of it out of its turn\n"
+				"check that both sides run the same release");
+	memcpy(d->state_digest, m->payload, sizeof(d->state_digest));
+	d->state_digest_came = true;
+	return 0;
+}
+
+/* All that the guest will start from is here: is it what was sent? */
+static int check_integrity(const struct destination *d, struct via_error *err)
+{
+	uint8_t digest[ENGINE_DIGEST_LEN];
+
+	if (!d->integrity)
+		return 0;
+	integrity_digest(d->state, d->state_len, digest);
+	if (!d->state_digest_came || memcmp(digest, d->state_digest, sizeof(digest)) != 0)
+		return via_fail(err, -EBADMSG,
+				"check what has arrived\nthe device state of %zu bytes %s\n"
+				"use another fabric or device: this one changes what it carries",
+				d->state_len,
+				d->state_digest_came ? "differs from what was sent"
+						     : "came without a digest");
+	return integrity_check_result(d->integrity, err);
+}
+
 static int on_state(struct destination *d, const struct via_message *m, struct via_error *err)
 {
 	int rc = d->loaded ? via_fail(err, -EPROTO,
@@ -175,6 +220,9 @@ static int on_state(struct destination *d, const struct via_message *m, struct v
 	d->state_len += m->len;
 	if (m->more)
 		return 0;
+	rc = check_integrity(d, err);
+	if (rc)
+		return refuse_run(d, rc, err);
 	if (d->sink && !page_sink_begin_load(d->sink))
 		return -ECONNRESET; /* nobody would answer its faults */
 	rc = d->guest->load(d->guest->arg, d->state, d->state_len, err);
@@ -334,14 +382,28 @@ static int check_complete(struct destination *d, struct via_error *err)
 
 /* -- all messages of main ----------------------------------------------------------------- */
 
+/* Of these the type says it all. */
+static bool has_no_payload(uint8_t type)
+{
+	return type == ENGINE_ADVISE || type == ENGINE_BULK || type == ENGINE_RESUME ||
+	       type == ENGINE_COMPLETED;
+}
+
 /* Positive: done. */
 static int on_message(struct destination *d, const struct via_message *m, struct via_error *err)
 {
+	if (has_no_payload(m->type) && (m->more || m->len))
+		return via_fail(err, -EPROTO,
+				"receive by postcopy\na message of type %u with a payload\n"
+				"check that both sides run the same release",
+				m->type);
 	if (d->resumed && !d->resume_told && m->type != ENGINE_RESUME && m->type != ENGINE_STATUS)
 		return fail_order("a message before RESUME", err);
 	switch (m->type) {
 	case ENGINE_STATUS:
 		return on_status(d, m, err);
+	case ENGINE_STATE_DIGEST:
+		return on_state_digest(d, m, err);
 	case ENGINE_STATE:
 		return on_state(d, m, err);
 	case ENGINE_RUN:
@@ -390,7 +452,7 @@ static int receive(struct destination *d, struct via_error *err)
 	int rc = via_session_wait_channel(d->session, VIA_CHANNEL_ESSENTIAL, 0, err);
 
 	if (!rc)
-		rc = via_session_start_receivers(d->session, zero_pages, d, err);
+		rc = via_session_start_receivers(d->session, batch_message, d, err);
 	return rc ? rc : follow(d, err);
 }
 
@@ -502,7 +564,9 @@ static int begin(struct destination *d, struct via_error *err)
 	memcpy(d->region, regions, d->nregions * sizeof(*d->region));
 	for (unsigned i = 0; i < d->nregions; i++)
 		d->memory += d->region[i].desc.len;
-	return 0;
+	if (!via_session_integrity(d->session))
+		return 0;
+	return integrity_check_new(d->region, d->nregions, &d->integrity, err);
 }
 
 /* No thread of ours touches guest memory any more; a guest without its memory does not go on. */
@@ -545,8 +609,9 @@ int via_migrate_destination(struct via_session **session, const struct via_desti
 			via_session_abort(d.session, &first);
 	}
 	if (d.session)
-		via_session_stop_workers(d.session); /* zero_pages() is called no more */
+		via_session_stop_workers(d.session); /* batch_message() is called no more */
 	end_postcopy(&d, rc);
+	integrity_check_free(d.integrity);
 	free(d.state);
 	free(d.region);
 	result->outcome = !rc ? VIA_COMPLETED : d.running ? VIA_PAUSED : VIA_ABORTED;

@@ -83,6 +83,61 @@ int engine_page_decode(const uint8_t *buf, size_t len, struct engine_page *page)
 	return 0;
 }
 
+uint8_t *engine_digest_put_header(uint8_t *buf, unsigned nruns)
+{
+	struct via_wire w = via_wire_writer(buf, ENGINE_DIGEST_HEADER_LEN);
+
+	via_wire_put_u16(&w, (uint16_t)nruns);
+	via_wire_put_u16(&w, 0);
+	via_wire_put_u32(&w, 0);
+	return buf + ENGINE_DIGEST_HEADER_LEN;
+}
+
+uint8_t *engine_digest_put_run(uint8_t *buf, uint16_t region, uint64_t first, uint32_t n)
+{
+	struct via_wire w = via_wire_writer(buf, ENGINE_DIGEST_RUN_LEN);
+
+	via_wire_put_u16(&w, region);
+	via_wire_put_u16(&w, 0);
+	via_wire_put_u32(&w, n);
+	via_wire_put_u64(&w, first);
+	return buf + ENGINE_DIGEST_RUN_LEN;
+}
+
+int engine_digest_decode(const uint8_t *buf, size_t len, struct engine_digest *digest)
+{
+	struct via_wire w = via_wire_reader(buf, len);
+	unsigned reserved;
+
+	digest->nruns = via_wire_get_u16(&w);
+	reserved = via_wire_get_u16(&w);
+	reserved |= via_wire_get_u32(&w);
+	if (via_wire_status(&w) || reserved || !digest->nruns)
+		return -EPROTO;
+	digest->rest = buf + w.pos;
+	digest->rest_len = len - w.pos;
+	return 0;
+}
+
+int engine_digest_next_run(struct engine_digest *digest, struct engine_digest_run *run)
+{
+	struct via_wire w = via_wire_reader(digest->rest, digest->rest_len);
+	uint16_t reserved;
+
+	run->region = via_wire_get_u16(&w);
+	reserved = via_wire_get_u16(&w);
+	run->n = via_wire_get_u32(&w);
+	run->first = via_wire_get_u64(&w);
+	if (via_wire_status(&w) || reserved || !run->n ||
+	    run->n > via_wire_left(&w) / ENGINE_DIGEST_LEN)
+		return -EPROTO;
+	run->digests = digest->rest + w.pos;
+	digest->rest = run->digests + (size_t)run->n * ENGINE_DIGEST_LEN;
+	digest->rest_len = via_wire_left(&w) - (size_t)run->n * ENGINE_DIGEST_LEN;
+	digest->nruns--;
+	return !digest->nruns && digest->rest_len ? -EPROTO : 0;
+}
+
 ssize_t engine_status_encode(const struct engine_status *status, void *buf, size_t cap)
 {
 	struct via_wire w = via_wire_writer(buf, cap);

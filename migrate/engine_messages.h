@@ -33,6 +33,10 @@ enum engine_message_type {
 	ENGINE_REQUEST,   /* preempt, destination: a page that a vCPU waits for */
 	ENGINE_PAGE,      /* preempt, source: the answer, one to each request and in their order */
 	ENGINE_PAGES,     /* multifd, source: pages of one region, as ZERO; content in the slot */
+
+	/* in a session with digests */
+	ENGINE_DIGEST,       /* multifd, source: of the pages that were written before it */
+	ENGINE_STATE_DIGEST, /* main, source: of the STATE that follows */
 };
 
 #define ENGINE_ZERO_HEADER_LEN 8u
@@ -79,6 +83,31 @@ struct engine_page {
 void engine_page_encode(const struct engine_page *page, uint8_t buf[ENGINE_PAGE_LEN]);
 /* The first ENGINE_PAGE_LEN bytes. -EPROTO; region and place are the caller's to check. */
 int engine_page_decode(const uint8_t *buf, size_t len, struct engine_page *page);
+
+/*
+ * DIGEST: runs of pages, each with the digests of its pages. Built in place, in the message of a
+ * batch; both put functions return where the next byte goes.
+ */
+#define ENGINE_DIGEST_LEN        16u /* XXH3-128, canonical */
+#define ENGINE_DIGEST_HEADER_LEN 8u
+#define ENGINE_DIGEST_RUN_LEN    16u /* and a digest for each page */
+struct engine_digest {
+	unsigned nruns; /* that are left */
+	const uint8_t *rest;
+	size_t rest_len;
+};
+struct engine_digest_run {
+	uint16_t region;
+	uint64_t first; /* page */
+	uint32_t n;     /* pages, at least 1 */
+	const uint8_t *digests;
+};
+uint8_t *engine_digest_put_header(uint8_t *buf, unsigned nruns);
+uint8_t *engine_digest_put_run(uint8_t *buf, uint16_t region, uint64_t first, uint32_t n);
+/* -EPROTO. Region and pages are the caller's to check. */
+int engine_digest_decode(const uint8_t *buf, size_t len, struct engine_digest *digest);
+/* The next of nruns. -EPROTO, also when something follows the last. */
+int engine_digest_next_run(struct engine_digest *digest, struct engine_digest_run *run);
 
 struct engine_status {
 	uint32_t round;

@@ -79,6 +79,9 @@ static int prepare(struct via_session *session, const struct via_destination_gue
 	if (!rc)
 		rc = guest->prepare(guest->arg, n, g, err);
 	if (rc) {
+		/* For a guest that leaves no words. */
+		via_fail(err, rc, "prepare the guest\n%s\nsee the guest's own messages",
+			 via_err_text(rc));
 		via_session_refuse(session, err);
 	} else {
 		for (unsigned i = 0; i < n; i++)

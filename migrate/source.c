@@ -93,13 +93,17 @@ int source_fetch_dirty(struct source *src, struct via_error *err)
 static int one_round(struct source *src, struct via_error *err)
 {
 	struct dirty_work_counts before, after;
+	const struct via_work *work;
 	uint64_t start = via_now_ns();
 	bool fresh = src->result->rounds == 0;
 	int rc;
 
 	src->progress.round = ++src->result->rounds;
 	dirty_work_counts(src->dirty, &before);
-	rc = via_round_start(src->session, dirty_work_begin(src->dirty, fresh), err);
+	work = dirty_work_begin(src->dirty, fresh);
+	if (src->integrity)
+		work = integrity_work_begin(src->integrity, work);
+	rc = via_round_start(src->session, work, err);
 	while (!rc) {
 		rc = via_round_drain(src->session, via_deadline_in(src->config.interval_ns), err);
 		if (rc != -EAGAIN)
@@ -183,10 +187,15 @@ static int precopy(struct source *src, struct via_error *err)
 
 int source_send_state(struct source *src, struct via_error *err)
 {
+	uint8_t digest[ENGINE_DIGEST_LEN];
 	void *state = NULL;
 	size_t len = 0;
 	int rc = src->guest->save(src->guest->arg, &state, &len, err);
 
+	if (!rc && src->integrity) {
+		integrity_digest(state, len, digest);
+		rc = via_main_send(src->session, ENGINE_STATE_DIGEST, digest, sizeof(digest), err);
+	}
 	if (!rc)
 		rc = via_main_send(src->session, ENGINE_STATE, state, len, err);
 	free(state);
@@ -294,6 +303,9 @@ static int begin(struct source *src, struct via_error *err)
 	via_session_stats(src->session, &stats);
 	rc = dirty_work_new(src->guest->region, src->guest->nregions, stats.multifd, &src->dirty,
 			    err);
+	if (!rc && via_session_integrity(src->session))
+		rc = integrity_work_new(src->guest->region, src->guest->nregions, stats.multifd,
+					&src->integrity, err);
 	return rc ? rc : send_status(src, err);
 }
 
@@ -337,6 +349,7 @@ static void end(struct source *src, int rc)
 	src->progress.elapsed_ns = r->total_ns;
 	if (!rc && src->config.progress)
 		src->config.progress(src->config.progress_arg, &src->progress);
+	integrity_work_free(src->integrity);
 	dirty_work_free(src->dirty);
 }
 
@@ -351,9 +364,15 @@ static int check_postcopy(struct source *src, struct via_error *err)
 	for (unsigned i = 0; i < src->guest->nregions; i++)
 		if (src->guest->region[i].page_size > page_size)
 			page_size = src->guest->region[i].page_size;
-	src->can_postcopy = stats.preempt && page_size <= VIA_STAGED_PAGE_MAX;
+	src->can_postcopy = stats.preempt && page_size <= VIA_STAGED_PAGE_MAX &&
+			    !via_session_integrity(src->session);
 	if (src->can_postcopy || !(c->postcopy_after || c->postcopy_when_stuck))
 		return 0;
+	if (via_session_integrity(src->session))
+		return via_fail(
+			err, -EINVAL,
+			"migrate by postcopy\n--integrity checks what precopy sends, and no "
+			"page that comes after it\nleave out one of the two");
 	return via_fail(err, -EINVAL,
 			"migrate by postcopy\n%u preempt channels, pages of up to %u bytes\n"
 			"it needs a preempt channel and pages of at most %u bytes",

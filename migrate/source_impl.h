@@ -6,6 +6,7 @@
 #define VIA_MIGRATE_SOURCE_IMPL_H
 
 #include "migrate/dirty_work.h"
+#include "migrate/integrity.h"
 #include "migrate/migrate.h"
 #include "migrate/page_source.h"
 
@@ -14,7 +15,8 @@ struct source {
 	const struct via_source_guest *guest;
 	struct via_migrate_config config;
 	struct via_migrate_result *result;
-	struct dirty_work *dirty; /* in postcopy: the pages that the destination lacks */
+	struct integrity_work *integrity; /* NULL: no digests */
+	struct dirty_work *dirty;         /* in postcopy: the pages that the destination lacks */
 	struct via_progress progress;
 	uint64_t start_ns;
 	uint64_t bandwidth; /* bytes a second, as measured by the last round that sent any */

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "core/secret.h"
 #include "transport/page_channel.h"
 #include "transport/session.h"
 #include "transport/stream.h"
@@ -176,7 +177,9 @@ void channel_release_all(struct via_channel *ch)
 	pthread_mutex_lock(&s->lock);
 	ep = ch->ep;
 	ch->ep = NULL;
-	free(ch->peer_ready); /* the keeper may be putting one there */
+	if (ch->peer_ready) /* the keeper may be putting one there */
+		via_secret_wipe(ch->peer_ready, ch->peer_ready_len);
+	free(ch->peer_ready);
 	ch->peer_ready = NULL;
 	pthread_mutex_unlock(&s->lock);
 	if (ep) {
@@ -268,6 +271,10 @@ static int received(struct via_channel *ch, uint8_t *buf, size_t len)
 		return h.len || h.flags ? -EPROTO : post_receive(ch, buf);
 	if (ch->held == ch->receives)
 		return -EPROTO; /* more messages than credits */
+	/* Of guest memory's, those of multifd channels go one way. */
+	if (ch->kind == VIA_MULTIFD && ch->session->role == VIA_ROLE_SOURCE &&
+	    !ch->session->config.streams)
+		return -EPROTO;
 	ch->nreceived++;
 	rc = check_fragment(ch, &h);
 	if (rc)

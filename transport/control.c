@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "core/log.h"
+#include "core/secret.h"
 #include "core/wire.h"
 #include "transport/control_internal.h"
 
@@ -32,6 +33,10 @@
 #define CHUNK      (64u << 10) /* bytes of one read */
 #define BURST      (1u << 20)  /* bytes sent before reading has its turn */
 
+/*
+ * Frames carry nonces and keys of memory: a queued one is overwritten before it is freed, a received
+ * one when the next takes its place.
+ */
 struct control_outgoing {
 	struct control_outgoing *next;
 	size_t len; /* header included */
@@ -39,6 +44,13 @@ struct control_outgoing {
 };
 
 /* -- open and close -------------------------------------------------------------- */
+
+static void free_outgoing(struct control_outgoing *out)
+{
+	if (out)
+		via_secret_wipe(out->bytes, out->len);
+	free(out);
+}
 
 static int prepare_fd(int fd)
 {
@@ -100,11 +112,12 @@ void via_control_close(struct via_control *c)
 	if (!c)
 		return;
 	control_tls_end(c);
-	free(c->sending);
+	free_outgoing(c->sending);
 	while ((out = c->head)) {
 		c->head = out->next;
-		free(out);
+		free_outgoing(out);
 	}
+	via_secret_wipe(c->in, c->in_cap);
 	free(c->in);
 	pthread_mutex_destroy(&c->lock);
 	if (c->wake_fd >= 0)
@@ -125,7 +138,9 @@ const char *via_control_peer_host(const struct via_control *c)
 
 const char *via_control_security(const struct via_control *c)
 {
-	return c->tls ? "TLS 1.3, pre-shared key" : "plain text";
+	if (!c->tls)
+		return "plain text";
+	return c->certificates ? "TLS 1.3, X.509" : "TLS 1.3, pre-shared key";
 }
 
 const char *control_hex(const uint8_t *bytes, size_t len, char buf[CONTROL_HEX_LEN])
@@ -176,7 +191,7 @@ int via_control_post(struct via_control *c, uint16_t type, const void *payload, 
 	}
 	pthread_mutex_unlock(&c->lock);
 	if (rc)
-		free(out);
+		free_outgoing(out);
 	/* With frames in the queue the driver is awake, or waits for room in the socket. */
 	if (was_empty)
 		(void)eventfd_write(c->wake_fd, 1);
@@ -223,7 +238,7 @@ static void frame_sent(struct via_control *c)
 	pthread_mutex_lock(&c->lock);
 	c->queued -= c->sending->len;
 	pthread_mutex_unlock(&c->lock);
-	free(c->sending);
+	free_outgoing(c->sending);
 	c->sending = NULL;
 }
 
@@ -265,16 +280,20 @@ static int make_room(struct via_control *c, struct via_error *err)
 		return 0;
 	if (c->in_start) {
 		memmove(c->in, c->in + c->in_start, len);
+		via_secret_wipe(c->in + len, c->in_start);
 		c->in_start = 0;
 		c->in_end = len;
 	}
 	if (c->in_cap - c->in_end >= CHUNK)
 		return 0;
 	cap = 2 * c->in_cap;
-	in = realloc(c->in, cap);
+	in = malloc(cap);
 	if (!in)
 		return via_fail(err, -ENOMEM,
 				"control connection with %s\nout of memory\nfree some", c->peer);
+	memcpy(in, c->in, len);
+	via_secret_wipe(c->in, c->in_cap);
+	free(c->in);
 	c->in = in;
 	c->in_cap = cap;
 	return 0;
@@ -387,6 +406,7 @@ static int read_frame(struct via_control *c, struct via_control_frame *frame, st
 /* Forget the frame that the last receive handed out. */
 static void drop_frame(struct via_control *c)
 {
+	via_secret_wipe(c->in + c->in_start, c->frame_len);
 	c->in_start += c->frame_len;
 	c->frame_len = 0;
 	if (c->in_start == c->in_end)
@@ -487,45 +507,9 @@ static int start_plain(struct via_control *c, const struct via_credentials *cred
 	if (!c->loopback && !creds->insecure)
 		return via_fail(err, -EACCES,
 				"control connection with %s\nplain text is for loopback only\n"
-				"give both sides the same key file with --psk (or --insecure)",
+				"give both sides --psk or --tls-creds (or --insecure)",
 				c->peer);
 	return await_header(c, wait, err);
-}
-
-int via_control_accept(int listen_fd, const struct via_credentials *creds,
-		       const struct via_wait *wait, uint64_t handshake_ns,
-		       struct via_control **control, struct via_error *err)
-{
-	struct via_wait handshake = *wait;
-	struct control_keys keys = {0};
-	struct via_control *c = NULL;
-	int fd, rc = 0;
-
-	/* Before the wait: a key file that cannot be read is better known now. */
-	if (creds->psk_file)
-		rc = control_keys_load(creds->psk_file, &keys, err);
-	if (!rc)
-		rc = control_socket_accept(listen_fd, wait, &fd, err);
-	if (!rc)
-		rc = control_new(fd, &c, err);
-	if (rc)
-		goto out;
-	handshake.deadline_ns = via_deadline_in(handshake_ns);
-	if (handshake.deadline_ns > wait->deadline_ns)
-		handshake.deadline_ns = wait->deadline_ns;
-	if (creds->psk_file)
-		rc = control_tls_start(c, &keys, NULL, &handshake, err);
-	else
-		rc = start_plain(c, creds, &handshake, err);
-out:
-	control_keys_wipe(&keys);
-	if (rc) {
-		via_control_close(c);
-		return rc;
-	}
-	via_log("control: %s has connected, %s", c->peer, via_control_security(c));
-	*control = c;
-	return 0;
 }
 
 /* The key that the source proves to have. */
@@ -537,7 +521,94 @@ static int choose_key(const struct control_keys *keys, const char *identity,
 		return via_fail(err, -EINVAL,
 				"read the key file %s\nit has no identity `%s`\n"
 				"add its line, or pass --psk-identity",
-				keys->path, identity);
+				keys->file.path, identity);
+	return 0;
+}
+
+static void wipe_proof(struct control_proof *proof)
+{
+	control_keys_wipe(&proof->keys);
+	control_x509_free(proof->x509);
+	proof->x509 = NULL;
+}
+
+/* What the files hold now. @address: the source; NULL: the destination. */
+static int load_proof(const struct via_credentials *creds, const char *address,
+		      struct control_proof *proof, struct via_error *err)
+{
+	int rc;
+
+	*proof = (struct control_proof){.client = address};
+	if (creds->psk_file && creds->tls_creds)
+		return via_fail(err, -EINVAL,
+				"prove who this is\nthere are a key file and certificates\n"
+				"pass --psk or --tls-creds, the same as the other side");
+	if (creds->tls_creds)
+		return control_x509_load(creds, address, &proof->x509, err);
+	if (!creds->psk_file)
+		return 0;
+	rc = control_keys_load(creds->psk_file, &proof->keys, err);
+	if (!rc && address)
+		rc = choose_key(&proof->keys, creds->psk_identity, &proof->own, err);
+	if (rc)
+		wipe_proof(proof);
+	return rc;
+}
+
+static bool has_proof(const struct via_credentials *creds)
+{
+	return creds->psk_file || creds->tls_creds;
+}
+
+/* The handshake of an accepted connection, with what the files hold by now. */
+static int greet(struct via_control *c, const struct via_credentials *creds,
+		 const struct via_wait *wait, struct via_error *err)
+{
+	struct control_proof proof;
+	int rc;
+
+	if (!has_proof(creds))
+		return start_plain(c, creds, wait, err);
+	rc = load_proof(creds, NULL, &proof, err);
+	if (rc)
+		return rc;
+	rc = control_tls_start(c, &proof, wait, err);
+	wipe_proof(&proof);
+	return rc;
+}
+
+int via_control_accept(int listen_fd, const struct via_credentials *creds,
+		       const struct via_wait *wait, uint64_t handshake_ns,
+		       struct via_control **control, struct via_error *err)
+{
+	struct via_wait handshake = *wait;
+	struct control_proof proof;
+	struct via_control *c;
+	int fd, rc;
+
+	/*
+	 * Before the wait: a file that cannot be read is better known now. What it holds is not kept
+	 * meanwhile: the wait may be long, no key need be in memory, and a newer ca-crl.pem counts.
+	 */
+	rc = load_proof(creds, NULL, &proof, err);
+	if (rc)
+		return rc;
+	wipe_proof(&proof);
+	rc = control_socket_accept(listen_fd, wait, &fd, err);
+	if (!rc)
+		rc = control_new(fd, &c, err);
+	if (rc)
+		return rc;
+	handshake.deadline_ns = via_deadline_in(handshake_ns);
+	if (handshake.deadline_ns > wait->deadline_ns)
+		handshake.deadline_ns = wait->deadline_ns;
+	rc = greet(c, creds, &handshake, err);
+	if (rc) {
+		via_control_close(c);
+		return rc;
+	}
+	via_log("control: %s has connected, %s", c->peer, via_control_security(c));
+	*control = c;
 	return 0;
 }
 
@@ -545,24 +616,19 @@ int via_control_connect(const char *address, const struct via_credentials *creds
 			const struct via_wait *wait, struct via_control **control,
 			struct via_error *err)
 {
-	struct control_keys keys = {0};
-	const struct control_key *own = NULL;
+	bool anywhere = has_proof(creds) || creds->insecure;
+	struct control_proof proof;
 	struct via_control *c = NULL;
-	int fd, rc = 0;
+	int fd, rc = load_proof(creds, address, &proof, err);
 
-	if (creds->psk_file) {
-		rc = control_keys_load(creds->psk_file, &keys, err);
-		if (!rc)
-			rc = choose_key(&keys, creds->psk_identity, &own, err);
-	}
-	if (!rc)
-		rc = control_socket_connect(address, creds->psk_file || creds->insecure, wait, &fd,
-					    err);
+	if (rc)
+		return rc;
+	rc = control_socket_connect(address, anywhere, wait, &fd, err);
 	if (!rc)
 		rc = control_new(fd, &c, err);
-	if (!rc && own)
-		rc = control_tls_start(c, &keys, own, wait, err);
-	control_keys_wipe(&keys);
+	if (!rc && has_proof(creds))
+		rc = control_tls_start(c, &proof, wait, err);
+	wipe_proof(&proof);
 	if (rc) {
 		via_control_close(c);
 		return rc;

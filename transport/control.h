@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * control.h -- the control connection: framed messages over TCP, inside TLS 1.3
- * with a pre-shared key, or in plain text on loopback or by explicit consent.
+ * with a pre-shared key or certificates, or in plain text on loopback or by explicit consent.
  *
  * Everything that opens memory to the peer (endpoint addresses, nonces, keys)
  * travels here and nowhere else. A frame is a fixed header and a payload
@@ -27,7 +27,21 @@
 struct via_credentials {
 	const char *psk_file;     /* QEMU's keys.psk format: lines "identity:hexkey"; NULL: none */
 	const char *psk_identity; /* source: the line to use (NULL: the first) */
-	bool insecure;            /* plain text to and from any address, not only loopback */
+	/*
+	 * Instead of psk_file: a folder in the layout of QEMU's tls-creds-x509, with ca-cert.pem,
+	 * ca-crl.pem (may be missing) and at the destination server-cert.pem and server-key.pem,
+	 * at the source client-cert.pem and client-key.pem. It is read for each connection.
+	 */
+	const char *tls_creds;
+	/* Source: what the server's certificate must be for; NULL: the host that was named. */
+	const char *tls_hostname;
+	/*
+	 * Destination: the client's distinguished name must match this as a whole: `*` stands for
+	 * any bytes, `?` for one, every other byte for itself. The name is in GnuTLS's and QEMU's
+	 * form, "C=GB,O=Example,CN=host". NULL: any client whose certificate is valid.
+	 */
+	const char *tls_authz_name;
+	bool insecure; /* plain text to and from any address, not only loopback */
 };
 
 struct via_control;
@@ -51,23 +65,25 @@ int via_control_listen(const char *address, int *listen_fd, struct via_error *er
 int via_control_listen_address(int listen_fd, char *buf, size_t cap);
 
 /*
- * Accept one connection and finish its TLS handshake (with @creds.psk_file). A
+ * Accept one connection and finish its TLS handshake (with psk_file or tls_creds). A
  * peer that does not finish within @handshake_ns, sends garbage or has a wrong
  * key ends this call with its error; the listening descriptor stays usable.
  *  -ETIMEDOUT  @wait's deadline, nobody came; or the peer was silent
  *  -ECANCELED  @wait's descriptor became readable
- *  -EACCES     wrong key, unknown identity, or plain text from a peer that is
- *              not on loopback without @creds.insecure
+ *  -EACCES     wrong key, unknown identity, a certificate of one side that the other does not
+ *              take, or plain text from a peer that is not on loopback without @creds.insecure
  *  -EPROTO     the peer speaks TLS to a plain listener, plain text to a TLS
  *              one, or neither
- *  -ENOENT/-EINVAL  the key file is missing or malformed (line number in @err)
+ *  -ENOENT/-EPERM/-EINVAL  a key or certificate file is missing, unreadable, malformed or no
+ *              good (expired, say), or both kinds are named
  */
 int via_control_accept(int listen_fd, const struct via_credentials *creds,
 		       const struct via_wait *wait, uint64_t handshake_ns,
 		       struct via_control **control, struct via_error *err);
 
 /*
- * Connect to @address and finish the TLS handshake.
+ * Connect to @address and finish the TLS handshake. With certificates the peer's judgement of ours
+ * comes later: as -EACCES from the first via_control_receive().
  *  -ECONNREFUSED, -EHOSTUNREACH, -ETIMEDOUT, -ECANCELED, -EACCES, -EPROTO, -EINVAL, -ENOENT
  */
 int via_control_connect(const char *address, const struct via_credentials *creds,
@@ -112,7 +128,7 @@ void via_control_close(struct via_control *control);
 const char *via_control_local_host(const struct via_control *control);
 const char *via_control_peer_host(const struct via_control *control);
 
-/* "TLS 1.3, pre-shared key" or "plain text": for the report. Static. */
+/* "TLS 1.3, pre-shared key", "TLS 1.3, X.509" or "plain text": for the report. Static. */
 const char *via_control_security(const struct via_control *control);
 
 #endif

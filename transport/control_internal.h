@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * control_internal.h -- what the files of the control connection share: control.c
- * (frames and waiting), control_socket.c (addresses and TCP), control_tls.c, and
- * control_psk.c (the key file). Nobody else includes it.
+ * (frames and waiting), control_socket.c (addresses and TCP), control_tls.c (records and
+ * handshake), control_psk.c and control_x509.c (the two kinds of proof), and control_file.c.
+ * Nobody else includes it.
  */
 #ifndef VIA_TRANSPORT_CONTROL_INTERNAL_H
 #define VIA_TRANSPORT_CONTROL_INTERNAL_H
@@ -37,6 +38,8 @@ struct via_control {
 
 	/* TLS; NULL: plain text. */
 	gnutls_session_t tls;
+	bool certificates;                /* the proof was by them, not by a key */
+	bool client;                      /* of TLS */
 	uint8_t first[CONTROL_FIRST_LEN]; /* the peer's first bytes, as they came */
 	size_t first_len;
 
@@ -94,7 +97,29 @@ int control_socket_accept(int listen_fd, const struct via_wait *wait, int *fd,
 /* Fill in the names of both ends from c->fd. -EIO when it is not a connected socket. */
 int control_socket_names(struct via_control *c, struct via_error *err);
 
-/* -- control_psk.c ------------------------------------------------------------ */
+/*
+ * The host that @address names, without the scope of an IPv6 address; "localhost" where it names
+ * none. -EINVAL
+ */
+int control_socket_host(const char *address, char *host, size_t cap, struct via_error *err);
+
+/* -- control_file.c ----------------------------------------------------------- */
+
+struct control_file {
+	const char *path, *kind, *remedy; /* the last two for messages */
+	size_t max;                       /* bytes; a longer file is refused */
+	bool secret;                      /* nobody else should be able to read it */
+	uint8_t *text;                    /* len bytes and a NUL, in memory that is not dumped */
+	size_t len;
+};
+
+/* Fill in text and len. -ENOENT, -EPERM, -EINVAL not a regular file or too long, -ENOMEM, -EIO */
+int control_file_read(struct control_file *file, struct via_error *err);
+
+/* Overwrite and free the text. */
+void control_file_wipe(struct control_file *file);
+
+/* -- proofs: what a side shows of itself, and by what it judges the other --------- */
 
 struct control_key {
 	const char *identity;
@@ -104,12 +129,27 @@ struct control_key {
 
 /* The keys of one file, in the order of its lines. */
 struct control_keys {
-	const char *path;
+	struct control_file file; /* identities and keys point into its text */
 	struct control_key *key;
-	size_t n;      /* at least 1 when loaded */
-	uint8_t *text; /* identities and keys point into it */
-	size_t text_len;
+	size_t n; /* at least 1 when loaded */
 };
+
+struct control_x509;
+
+/* Of one kind: keys.n is not 0, or x509 is set; for plain text neither. */
+struct control_proof {
+	bool client; /* the source */
+
+	struct control_keys keys;
+	const struct control_key *own;   /* source: the one that it shows */
+	char stranger[CONTROL_HOST_LEN]; /* destination: an identity that is not in the file */
+	gnutls_psk_client_credentials_t psk_client;
+	gnutls_psk_server_credentials_t psk_server;
+
+	struct control_x509 *x509;
+};
+
+/* -- control_psk.c ------------------------------------------------------------ */
 
 /* Read @path (kept by the caller). -ENOENT, -EPERM, -EINVAL with the line, -ENOMEM, -EIO */
 int control_keys_load(const char *path, struct control_keys *keys, struct via_error *err);
@@ -121,16 +161,50 @@ const struct control_key *control_keys_find(const struct control_keys *keys, con
 /* Overwrite the keys and free them. Accepts zeroed keys. */
 void control_keys_wipe(struct control_keys *keys);
 
+/* Have @session show and ask for keys. 0 or GnuTLS's error. Undone when @session has let go. */
+int control_psk_use(struct control_proof *proof, gnutls_session_t session);
+void control_psk_unuse(struct control_proof *proof);
+
+/* -- control_x509.c ----------------------------------------------------------- */
+
+/*
+ * Read and check what this side has in creds->tls_creds. @address: the source's, the server's
+ * certificate must be for its host; NULL: the destination.
+ *  -ENOENT, -EPERM, -EINVAL a file is missing, unreadable, malformed, or does not fit the others,
+ *  or the own certificate is expired, not valid yet, revoked, for another purpose or by somebody
+ *  else; -ENOMEM
+ */
+int control_x509_load(const struct via_credentials *creds, const char *address,
+		      struct control_x509 **x509, struct via_error *err);
+
+/* Overwrite the key and free. Accepts NULL. */
+void control_x509_free(struct control_x509 *x509);
+
+/* Have @session show and ask for certificates, and judge what comes. 0 or GnuTLS's error. */
+int control_x509_use(struct control_x509 *x509, gnutls_session_t session);
+
+/*
+ * Why the peer's certificate was refused: its code, and *alert for the peer. 0 when it was not.
+ * @peer: for the message.
+ */
+int control_x509_refused(const struct control_x509 *x509, const char *peer,
+			 gnutls_alert_description_t *alert, struct via_error *err);
+
+/*
+ * The peer's @alert means that it refuses the certificate of this side, which is the @client or
+ * not: -EACCES in words. 0 when it means something else.
+ */
+int control_x509_alert(bool client, const char *peer, gnutls_alert_description_t alert,
+		       struct via_error *err);
+
 /* -- control_tls.c ------------------------------------------------------------ */
 
 /*
- * Make @c speak TLS. The source proves that it has @own; the destination (@own is
- * NULL) takes any of @keys. The keys are not used after the return.
+ * Make @c speak TLS, with @proof, which is not used after the return.
  *  -ETIMEDOUT, -ECANCELED, -EACCES, -EPROTO, -ECONNRESET, -ENOMEM
  */
-int control_tls_start(struct via_control *c, const struct control_keys *keys,
-		      const struct control_key *own, const struct via_wait *wait,
-		      struct via_error *err);
+int control_tls_start(struct via_control *c, struct control_proof *proof,
+		      const struct via_wait *wait, struct via_error *err);
 
 /* As read(2) and write(2): bytes, 0 at the end; -EAGAIN; -ECONNRESET, -EACCES. */
 ssize_t control_tls_read(struct via_control *c, void *buf, size_t len, struct via_error *err);

@@ -10,13 +10,9 @@
  * overwritten before it is freed; keys are decoded in place.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "core/log.h"
 #include "transport/control_internal.h"
 
 #define FILE_MAX     (64u << 10)
@@ -24,52 +20,6 @@
 #define KEY_MAX      512u /* as psktool */
 
 static const char psktool[] = "make it with `psktool -u NAME -p FILE`";
-
-static int file_failed(const char *path, int errnum, struct via_error *err)
-{
-	int code = errnum == EACCES ? -EPERM : via_err_from_errno(errnum);
-
-	return via_fail(err, code, "read the key file %s\n%s\n%s, and let this user read it", path,
-			strerror(errnum), psktool);
-}
-
-/* Not through stdio, which would keep a copy. Not from a pipe, which could block. */
-static int read_file(const char *path, struct control_keys *keys, struct via_error *err)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	struct stat st;
-	ssize_t n = 0;
-	int rc;
-
-	if (fd < 0)
-		return file_failed(path, errno, err);
-	if (fstat(fd, &st)) {
-		rc = file_failed(path, errno, err);
-		goto out;
-	}
-	if (!S_ISREG(st.st_mode) || st.st_size > FILE_MAX) {
-		rc = via_fail(err, -EINVAL, "read the key file %s\n%s\n%s", path,
-			      S_ISREG(st.st_mode) ? "more than 64 KiB" : "not a regular file",
-			      psktool);
-		goto out;
-	}
-	if (st.st_mode & S_IROTH)
-		via_log("control: the key file %s is readable by everybody: chmod 600", path);
-	keys->text = malloc(FILE_MAX + 1);
-	if (!keys->text) {
-		rc = file_failed(path, ENOMEM, err);
-		goto out;
-	}
-	do {
-		keys->text_len += (size_t)n;
-		n = read(fd, keys->text + keys->text_len, FILE_MAX - keys->text_len);
-	} while (n > 0 || (n < 0 && errno == EINTR && !(n = 0)));
-	rc = n < 0 ? file_failed(path, errno, err) : 0;
-	keys->text[keys->text_len] = '\0';
-out:
-	close(fd);
-	return rc;
-}
 
 /* The value of a hexadecimal digit, or -1. */
 static int hex_digit(uint8_t c)
@@ -122,7 +72,7 @@ static const char *parse_line(uint8_t *line, size_t len, struct control_keys *ke
 
 static int parse(struct control_keys *keys, struct via_error *err)
 {
-	uint8_t *end = keys->text + keys->text_len, *line = keys->text, *next;
+	uint8_t *end = keys->file.text + keys->file.len, *line = keys->file.text, *next;
 	unsigned number = 0;
 
 	for (; line < end; line = next + 1) {
@@ -135,11 +85,11 @@ static int parse(struct control_keys *keys, struct via_error *err)
 		wrong = parse_line(line, (size_t)(next - line), keys);
 		if (wrong)
 			return via_fail(err, -EINVAL, "read the key file %s\nline %u: %s\n%s",
-					keys->path, number, wrong, psktool);
+					keys->file.path, number, wrong, psktool);
 	}
 	if (!keys->n)
 		return via_fail(err, -EINVAL, "read the key file %s\nit holds no key\n%s",
-				keys->path, psktool);
+				keys->file.path, psktool);
 	return 0;
 }
 
@@ -148,18 +98,22 @@ int control_keys_load(const char *path, struct control_keys *keys, struct via_er
 	size_t lines = 1;
 	int rc;
 
-	*keys = (struct control_keys){.path = path};
-	rc = read_file(path, keys, err);
+	*keys = (struct control_keys){.file = {.path = path,
+					       .kind = "key file",
+					       .remedy = psktool,
+					       .max = FILE_MAX,
+					       .secret = true}};
+	rc = control_file_read(&keys->file, err);
 	if (rc)
-		goto fail;
-	for (size_t i = 0; i < keys->text_len; i++)
-		lines += keys->text[i] == '\n';
+		return rc;
+	for (size_t i = 0; i < keys->file.len; i++)
+		lines += keys->file.text[i] == '\n';
 	keys->key = calloc(lines, sizeof(*keys->key));
-	rc = keys->key ? parse(keys, err) : file_failed(path, ENOMEM, err);
-	if (!rc)
-		return 0;
-fail:
-	control_keys_wipe(keys);
+	rc = keys->key ? parse(keys, err)
+		       : via_fail(err, -ENOMEM, "read the key file %s\nout of memory\nfree some",
+				  path);
+	if (rc)
+		control_keys_wipe(keys);
 	return rc;
 }
 
@@ -177,9 +131,81 @@ const struct control_key *control_keys_find(const struct control_keys *keys, con
 
 void control_keys_wipe(struct control_keys *keys)
 {
-	if (keys->text)
-		gnutls_memset(keys->text, 0, FILE_MAX + 1);
-	free(keys->text);
+	if (keys->file.text)
+		control_file_wipe(&keys->file);
 	free(keys->key);
 	*keys = (struct control_keys){0};
+}
+
+/* -- GnuTLS --------------------------------------------------------------------- */
+
+/* A copy that GnuTLS overwrites and frees. 0 or -1. */
+static int give(gnutls_datum_t *to, const void *bytes, size_t len)
+{
+	to->data = gnutls_malloc(len);
+	if (!to->data)
+		return -1;
+	memcpy(to->data, bytes, len);
+	to->size = (unsigned)len;
+	return 0;
+}
+
+static int on_server_key(gnutls_session_t session, const gnutls_datum_t *identity,
+			 gnutls_datum_t *key)
+{
+	struct control_proof *proof = gnutls_session_get_ptr(session);
+	const struct control_key *found =
+		control_keys_find(&proof->keys, identity->data, identity->size);
+	size_t n = identity->size < sizeof(proof->stranger) ? identity->size
+							    : sizeof(proof->stranger) - 1;
+
+	if (found)
+		return give(key, found->bytes, found->len);
+	/*
+	 * 1 makes GnuTLS go on with a random key, so that the peer cannot tell an unknown
+	 * identity from a wrong key. Our own user may know.
+	 */
+	for (size_t i = 0; i < n; i++)
+		proof->stranger[i] = identity->data[i] < 0x20 || identity->data[i] >= 0x7f
+					     ? '?'
+					     : (char)identity->data[i];
+	proof->stranger[n] = '\0';
+	return 1;
+}
+
+static int on_client_key(gnutls_session_t session, gnutls_datum_t *identity, gnutls_datum_t *key)
+{
+	const struct control_proof *proof = gnutls_session_get_ptr(session);
+
+	if (give(identity, proof->own->identity, strlen(proof->own->identity)))
+		return -1;
+	if (!give(key, proof->own->bytes, proof->own->len))
+		return 0;
+	gnutls_free(identity->data);
+	return -1;
+}
+
+int control_psk_use(struct control_proof *proof, gnutls_session_t session)
+{
+	int ret = proof->client ? gnutls_psk_allocate_client_credentials(&proof->psk_client)
+				: gnutls_psk_allocate_server_credentials(&proof->psk_server);
+
+	if (ret < 0)
+		return ret;
+	if (proof->client) {
+		gnutls_psk_set_client_credentials_function2(proof->psk_client, on_client_key);
+		return gnutls_credentials_set(session, GNUTLS_CRD_PSK, proof->psk_client);
+	}
+	gnutls_psk_set_server_credentials_function2(proof->psk_server, on_server_key);
+	return gnutls_credentials_set(session, GNUTLS_CRD_PSK, proof->psk_server);
+}
+
+void control_psk_unuse(struct control_proof *proof)
+{
+	if (proof->psk_client)
+		gnutls_psk_free_client_credentials(proof->psk_client);
+	if (proof->psk_server)
+		gnutls_psk_free_server_credentials(proof->psk_server);
+	proof->psk_client = NULL;
+	proof->psk_server = NULL;
 }

@@ -101,6 +101,18 @@ static int parse_address(const char *text, struct address *a, struct via_error *
 	return 0;
 }
 
+int control_socket_host(const char *address, char *host, size_t cap, struct via_error *err)
+{
+	struct address a;
+	int rc = parse_address(address, &a, err);
+
+	if (rc)
+		return rc;
+	a.host[strcspn(a.host, "%")] = '\0';
+	snprintf(host, cap, "%s", a.host[0] ? a.host : "localhost");
+	return 0;
+}
+
 /* An IPv4 address that came over an IPv6 socket, as the IPv4 address that it is. */
 static void unmap(struct sockaddr_storage *ss)
 {
@@ -369,7 +381,7 @@ static int connect_any(const char *address, bool anywhere, const struct addrinfo
 		if (!anywhere && !is_loopback(&ss))
 			via_fail(&last, -EACCES,
 				 "connect to %s\nplain text may go to loopback only\n"
-				 "give both sides the same key file with --psk (or --insecure)",
+				 "give both sides --psk or --tls-creds (or --insecure)",
 				 both);
 		else if (!connect_one(both, ai, &part, fd, &last))
 			return 0;

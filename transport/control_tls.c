@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * control_tls.c -- TLS 1.3 with a pre-shared key for the control connection (GnuTLS).
+ * control_tls.c -- TLS 1.3 for the control connection (GnuTLS), proved with a pre-shared key or
+ * with certificates of both sides.
  *
- * Must never fall back to anything weaker: no certificate, no older version, no
- * exchange without Diffie-Hellman; must never raise SIGPIPE, block, or tell
- * the peer which identities exist.
+ * Must never fall back to anything weaker: no older version, no exchange without
+ * Diffie-Hellman, no peer without proof, no other kind of proof than the one at hand; must never
+ * raise SIGPIPE, block, or tell the peer which identities exist.
  *
- * Invariant: a connection whose tls is set has finished a handshake that was
- * proved with a key of the file; the key itself is gone by then.
+ * Invariant: a connection whose tls is set has finished a handshake in which each side
+ * proved who it is; the key itself is gone by then.
  */
 #include <errno.h>
 #include <string.h>
@@ -16,17 +17,12 @@
 #include "core/log.h"
 #include "transport/control_internal.h"
 
-/* Both sides: no certificate can be asked for, so that without the key there is no session. */
-static const char priority[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3:-KX-ALL:+ECDHE-PSK:+DHE-PSK";
+/* The other kind of proof cannot be asked for, so that without this one there is no session. */
+static const char with_key[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3:-KX-ALL:+ECDHE-PSK:+DHE-PSK";
+static const char with_certificates[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3";
 
-#define SAME_KEY "give both sides the same key file with --psk"
-
-/* What GnuTLS's callbacks need while a handshake lasts. */
-struct handshake {
-	const struct control_keys *keys;
-	const struct control_key *own;   /* NULL: the destination */
-	char stranger[CONTROL_HOST_LEN]; /* the identity that was asked for and is not there */
-};
+#define SAME_KEY   "give both sides the same key file with --psk"
+#define SAME_PROOF "give both sides --psk, or both --tls-creds"
 
 /* -- transport ---------------------------------------------------------------- */
 
@@ -46,83 +42,6 @@ static ssize_t push(gnutls_transport_ptr_t arg, const void *buf, size_t len)
 	struct via_control *c = arg;
 
 	return send(c->fd, buf, len, MSG_NOSIGNAL);
-}
-
-/* -- keys ----------------------------------------------------------------------- */
-
-/* A copy that GnuTLS overwrites and frees. 0 or -1. */
-static int give(gnutls_datum_t *to, const void *bytes, size_t len)
-{
-	to->data = gnutls_malloc(len);
-	if (!to->data)
-		return -1;
-	memcpy(to->data, bytes, len);
-	to->size = (unsigned)len;
-	return 0;
-}
-
-static int on_server_key(gnutls_session_t session, const gnutls_datum_t *identity,
-			 gnutls_datum_t *key)
-{
-	struct handshake *h = gnutls_session_get_ptr(session);
-	const struct control_key *found =
-		control_keys_find(h->keys, identity->data, identity->size);
-	size_t n = identity->size < sizeof(h->stranger) ? identity->size : sizeof(h->stranger) - 1;
-
-	if (found)
-		return give(key, found->bytes, found->len);
-	/*
-	 * 1 makes GnuTLS go on with a random key, so that the peer cannot tell an unknown
-	 * identity from a wrong key. Our own user may know.
-	 */
-	for (size_t i = 0; i < n; i++)
-		h->stranger[i] = identity->data[i] < 0x20 || identity->data[i] >= 0x7f
-					 ? '?'
-					 : (char)identity->data[i];
-	h->stranger[n] = '\0';
-	return 1;
-}
-
-static int on_client_key(gnutls_session_t session, gnutls_datum_t *identity, gnutls_datum_t *key)
-{
-	struct handshake *h = gnutls_session_get_ptr(session);
-
-	if (give(identity, h->own->identity, strlen(h->own->identity)))
-		return -1;
-	if (!give(key, h->own->bytes, h->own->len))
-		return 0;
-	gnutls_free(identity->data);
-	return -1;
-}
-
-/* Both kinds of credentials, of which one is used. */
-struct credentials {
-	gnutls_psk_client_credentials_t client;
-	gnutls_psk_server_credentials_t server;
-};
-
-static int credentials_init(struct credentials *creds, gnutls_session_t session, bool client)
-{
-	int ret = client ? gnutls_psk_allocate_client_credentials(&creds->client)
-			 : gnutls_psk_allocate_server_credentials(&creds->server);
-
-	if (ret < 0)
-		return ret;
-	if (client) {
-		gnutls_psk_set_client_credentials_function2(creds->client, on_client_key);
-		return gnutls_credentials_set(session, GNUTLS_CRD_PSK, creds->client);
-	}
-	gnutls_psk_set_server_credentials_function2(creds->server, on_server_key);
-	return gnutls_credentials_set(session, GNUTLS_CRD_PSK, creds->server);
-}
-
-static void credentials_fini(struct credentials *creds, gnutls_session_t session)
-{
-	gnutls_credentials_clear(session);
-	if (creds->client)
-		gnutls_psk_free_client_credentials(creds->client);
-	if (creds->server)
-		gnutls_psk_free_server_credentials(creds->server);
 }
 
 /* -- handshake ------------------------------------------------------------------ */
@@ -150,83 +69,127 @@ static int failed_without_tls(const struct via_control *c, struct via_error *err
 			c->peer, control_hex(c->first, c->first_len, hex));
 }
 
-static int failed_by_alert(const struct via_control *c, const struct handshake *h, int alert,
-			   struct via_error *err)
+/* What the peer says is wrong, with the proof that this side has shown. */
+static int failed_by_alert(const struct via_control *c, const struct control_proof *proof,
+			   gnutls_alert_description_t alert, struct via_error *err)
 {
-	const char *name = gnutls_alert_get_name((gnutls_alert_description_t)alert);
+	const char *name = gnutls_alert_get_name(alert);
+	int rc;
 
 	if (!name)
 		name = "unknown";
 	/* What a plain listener answers (control_tls_refuse_plain), and no TLS server would. */
-	if (alert == GNUTLS_A_UNEXPECTED_MESSAGE && h->own)
+	if (alert == GNUTLS_A_UNEXPECTED_MESSAGE && proof->client)
 		return via_fail(err, -EPROTO,
 				"TLS handshake with %s\nthe peer has no key and listens in plain "
-				"text\n" SAME_KEY,
-				c->peer);
-	if (alert == GNUTLS_A_PROTOCOL_VERSION || alert == GNUTLS_A_HANDSHAKE_FAILURE)
+				"text\n%s",
+				c->peer, proof->x509 ? SAME_PROOF : SAME_KEY);
+	if (alert == GNUTLS_A_PROTOCOL_VERSION || alert == GNUTLS_A_HANDSHAKE_FAILURE ||
+	    alert == GNUTLS_A_MISSING_EXTENSION)
 		return via_fail(err, -EPROTO,
 				"TLS handshake with %s\nthe peer refused it: alert \"%s\"\n"
-				"both sides need TLS 1.3 with pre-shared keys",
+				"both sides need TLS 1.3; " SAME_PROOF,
+				c->peer, name);
+	rc = proof->x509 ? control_x509_alert(proof->client, c->peer, alert, err) : 0;
+	if (rc)
+		return rc;
+	if (proof->x509)
+		return via_fail(err, -EACCES,
+				"TLS handshake with %s\nthe peer refused it: alert \"%s\"\n"
+				"see the peer's own error",
 				c->peer, name);
 	return via_fail(err, -EACCES,
 			"TLS handshake with %s\nthe peer refused the key of `%s`: alert \"%s\"\n"
 			"compare the key files of the two hosts: same identity, same key",
-			c->peer, h->own ? h->own->identity : "?", name);
+			c->peer, proof->own ? proof->own->identity : "?", name);
 }
 
-static int failed_by_key(const struct via_control *c, const struct handshake *h,
+static int failed_by_key(const struct via_control *c, const struct control_proof *proof,
 			 struct via_error *err)
 {
-	if (h->stranger[0])
+	if (proof->stranger[0])
 		return via_fail(err, -EACCES,
 				"TLS handshake with %s\nthe peer's identity `%s` is not in %s\n"
 				"add its line to that file, or pass --psk-identity at the peer",
-				c->peer, h->stranger, h->keys->path);
+				c->peer, proof->stranger, proof->keys.file.path);
 	return via_fail(err, -EACCES,
 			"TLS handshake with %s\nthe peer's key is not the one in %s\n"
 			"compare the key files of the two hosts: same identity, same key",
-			c->peer, h->keys->path);
+			c->peer, proof->keys.file.path);
+}
+
+/* The peer's certificate is not to our liking: it is told, and then our user. 0: it was not that. */
+static int failed_by_certificate(struct via_control *c, const struct control_proof *proof, int ret,
+				 struct via_error *err)
+{
+	gnutls_alert_description_t alert = GNUTLS_A_BAD_CERTIFICATE;
+	int rc = control_x509_refused(proof->x509, c->peer, &alert, err);
+
+	if (!rc && (ret == GNUTLS_E_CERTIFICATE_REQUIRED || ret == GNUTLS_E_NO_CERTIFICATE_FOUND)) {
+		alert = GNUTLS_A_CERTIFICATE_REQUIRED;
+		rc = via_fail(
+			err, -EACCES,
+			"TLS handshake with %s\nthe peer has shown no certificate\n" SAME_PROOF,
+			c->peer);
+	}
+	if (!rc && ret == GNUTLS_E_KEY_USAGE_VIOLATION) {
+		alert = GNUTLS_A_UNSUPPORTED_CERTIFICATE;
+		rc = via_fail(
+			err, -EACCES,
+			"TLS handshake with %s\nthe peer's certificate is not for signing (its "
+			"key usage)\ngive the peer one with the key usage digitalSignature",
+			c->peer);
+	}
+	if (rc)
+		(void)gnutls_alert_send(c->tls, GNUTLS_AL_FATAL, alert);
+	return rc;
 }
 
 /* Turn what GnuTLS says into an error, and let the peer know as far as it can. */
-static int failed(struct via_control *c, const struct handshake *h, int ret, struct via_error *err)
+static int failed(struct via_control *c, const struct control_proof *proof, int ret,
+		  struct via_error *err)
 {
+	int rc;
+
 	if (c->first_len && !speaks_tls(c)) {
 		(void)gnutls_alert_send(c->tls, GNUTLS_AL_FATAL, GNUTLS_A_UNEXPECTED_MESSAGE);
 		return failed_without_tls(c, err);
 	}
 	switch (ret) {
 	case GNUTLS_E_FATAL_ALERT_RECEIVED:
-		return failed_by_alert(c, h, (int)gnutls_alert_get(c->tls), err);
+		return failed_by_alert(c, proof, gnutls_alert_get(c->tls), err);
 	case GNUTLS_E_PREMATURE_TERMINATION:
 	case GNUTLS_E_PULL_ERROR:
 	case GNUTLS_E_PUSH_ERROR:
 		return via_fail(err, -ECONNRESET,
 				"TLS handshake with %s\nthe peer closed the connection\n"
-				"see why at the peer, and " SAME_KEY,
-				c->peer);
+				"see why at the peer, and %s",
+				c->peer, proof->x509 ? SAME_PROOF : SAME_KEY);
 	case GNUTLS_E_MEMORY_ERROR:
 		return via_fail(err, -ENOMEM, "TLS handshake with %s\nout of memory\nfree some",
 				c->peer);
 	}
+	rc = proof->x509 ? failed_by_certificate(c, proof, ret, err) : 0;
+	if (rc)
+		return rc;
 	(void)gnutls_alert_send_appropriate(c->tls, ret);
-	switch (ret) {
+	switch (proof->x509 ? 0 : ret) {
 	case GNUTLS_E_RECEIVED_ILLEGAL_PARAMETER: /* GnuTLS's name for a wrong PSK binder */
 	case GNUTLS_E_DECRYPTION_FAILED:
 	case GNUTLS_E_ERROR_IN_FINISHED_PACKET:
-		return failed_by_key(c, h, err);
+		return failed_by_key(c, proof, err);
 	}
 	return via_fail(err, -EPROTO,
 			"TLS handshake with %s\n%s\n"
-			"both sides need TLS 1.3 with pre-shared keys",
+			"both sides need TLS 1.3; " SAME_PROOF,
 			c->peer, gnutls_strerror(ret));
 }
 
-static int failed_in_time(struct via_control *c, const struct handshake *h, int rc,
+static int failed_in_time(struct via_control *c, const struct control_proof *proof, int rc,
 			  struct via_error *err)
 {
 	if (rc == -EAGAIN && c->first_len && !speaks_tls(c))
-		return failed(c, h, GNUTLS_E_UNEXPECTED_PACKET, err);
+		return failed(c, proof, GNUTLS_E_UNEXPECTED_PACKET, err);
 	if (rc == -EAGAIN)
 		return via_fail(err, -ETIMEDOUT,
 				"TLS handshake with %s\nthe peer was silent until the deadline\n"
@@ -236,8 +199,8 @@ static int failed_in_time(struct via_control *c, const struct handshake *h, int 
 			via_err_text(rc));
 }
 
-static int run(struct via_control *c, const struct handshake *h, const struct via_wait *wait,
-	       struct via_error *err)
+static int run(struct via_control *c, const struct control_proof *proof,
+	       const struct via_wait *wait, struct via_error *err)
 {
 	int ret, rc;
 
@@ -246,50 +209,57 @@ static int run(struct via_control *c, const struct handshake *h, const struct vi
 		if (ret == GNUTLS_E_SUCCESS)
 			return 0;
 		if (ret != GNUTLS_E_AGAIN && gnutls_error_is_fatal(ret))
-			return failed(c, h, ret, err);
+			return failed(c, proof, ret, err);
 		if (ret != GNUTLS_E_AGAIN)
 			continue;
 		rc = control_poll(c->fd, gnutls_record_get_direction(c->tls) ? POLLOUT : POLLIN, -1,
 				  wait);
 		if (rc)
-			return failed_in_time(c, h, rc, err);
+			return failed_in_time(c, proof, rc, err);
 	}
 }
 
 /* The priority string allows nothing else. Checked all the same: everything stands on it. */
-static bool is_strong(gnutls_session_t session)
+static bool is_strong(gnutls_session_t session, const struct control_proof *proof)
 {
 	gnutls_kx_algorithm_t kx = gnutls_kx_get(session);
+	unsigned n = 0;
 
-	return gnutls_protocol_get_version(session) == GNUTLS_TLS1_3 &&
-	       gnutls_auth_get_type(session) == GNUTLS_CRD_PSK &&
-	       (kx == GNUTLS_KX_ECDHE_PSK || kx == GNUTLS_KX_DHE_PSK);
+	if (gnutls_protocol_get_version(session) != GNUTLS_TLS1_3)
+		return false;
+	if (!proof->x509)
+		return gnutls_auth_get_type(session) == GNUTLS_CRD_PSK &&
+		       (kx == GNUTLS_KX_ECDHE_PSK || kx == GNUTLS_KX_DHE_PSK);
+	return gnutls_auth_get_type(session) == GNUTLS_CRD_CERTIFICATE &&
+	       gnutls_certificate_get_peers(session, &n) && n;
 }
 
-static int begin(struct via_control *c, struct handshake *h, struct credentials *creds)
+static int begin(struct via_control *c, struct control_proof *proof)
 {
-	int ret = gnutls_init(&c->tls, (h->own ? GNUTLS_CLIENT : GNUTLS_SERVER) | GNUTLS_NONBLOCK |
-					       GNUTLS_NO_SIGNAL | GNUTLS_NO_TICKETS);
+	int ret = gnutls_init(&c->tls, (proof->client ? GNUTLS_CLIENT : GNUTLS_SERVER) |
+					       GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL |
+					       GNUTLS_NO_TICKETS);
 
 	if (ret < 0) {
 		c->tls = NULL;
 		return ret;
 	}
-	gnutls_session_set_ptr(c->tls, h);
+	c->certificates = proof->x509;
+	c->client = proof->client;
+	gnutls_session_set_ptr(c->tls, proof);
 	gnutls_transport_set_ptr(c->tls, c);
 	gnutls_transport_set_pull_function(c->tls, pull);
 	gnutls_transport_set_push_function(c->tls, push);
-	ret = gnutls_priority_set_direct(c->tls, priority, NULL);
-	return ret < 0 ? ret : credentials_init(creds, c->tls, h->own);
+	ret = gnutls_priority_set_direct(c->tls, proof->x509 ? with_certificates : with_key, NULL);
+	if (ret < 0)
+		return ret;
+	return proof->x509 ? control_x509_use(proof->x509, c->tls) : control_psk_use(proof, c->tls);
 }
 
-int control_tls_start(struct via_control *c, const struct control_keys *keys,
-		      const struct control_key *own, const struct via_wait *wait,
-		      struct via_error *err)
+int control_tls_start(struct via_control *c, struct control_proof *proof,
+		      const struct via_wait *wait, struct via_error *err)
 {
-	struct handshake h = {.keys = keys, .own = own};
-	struct credentials creds = {0};
-	int rc = begin(c, &h, &creds);
+	int rc = begin(c, proof);
 
 	if (rc < 0)
 		rc = via_fail(err, rc == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -EIO,
@@ -297,16 +267,17 @@ int control_tls_start(struct via_control *c, const struct control_keys *keys,
 			      "later) and the system's crypto policy",
 			      c->peer, gnutls_strerror(rc));
 	else
-		rc = run(c, &h, wait, err);
-	if (!rc && !is_strong(c->tls))
+		rc = run(c, proof, wait, err);
+	if (!rc && !is_strong(c->tls, proof))
 		rc = via_fail(err, -EACCES,
-			      "TLS handshake with %s\nnot TLS 1.3 with a pre-shared key\n"
+			      "TLS handshake with %s\nnot TLS 1.3 with a proof of both sides\n"
 			      "check the system's crypto policy",
 			      c->peer);
 	if (c->tls) {
-		credentials_fini(&creds, c->tls);
+		gnutls_credentials_clear(c->tls);
 		gnutls_session_set_ptr(c->tls, NULL);
 	}
+	control_psk_unuse(proof);
 	if (rc)
 		c->broken = true; /* and not worth a goodbye */
 	else
@@ -320,6 +291,9 @@ int control_tls_start(struct via_control *c, const struct control_keys *keys,
 /* What a failed read or write means. @errnum: errno, for failures of the socket. */
 static int record_failed(struct via_control *c, int ret, int errnum, struct via_error *err)
 {
+	gnutls_alert_description_t alert = gnutls_alert_get(c->tls);
+	int rc = 0;
+
 	switch (ret) {
 	case GNUTLS_E_PREMATURE_TERMINATION:
 		return via_fail(err, -ECONNRESET,
@@ -333,10 +307,15 @@ static int record_failed(struct via_control *c, int ret, int errnum, struct via_
 				"control connection with %s\n%s\ncheck the peer and the network",
 				c->peer, errnum ? strerror(errnum) : gnutls_strerror(ret));
 	case GNUTLS_E_FATAL_ALERT_RECEIVED:
+		/* A client's part of the handshake is over before the server has judged it. */
+		if (c->certificates)
+			rc = control_x509_alert(c->client, c->peer, alert, err);
+		if (rc)
+			return rc;
 		return via_fail(err, -EACCES,
 				"control connection with %s\nTLS alert of the peer: %s\n"
 				"start it again; see the peer's own error",
-				c->peer, gnutls_alert_get_name(gnutls_alert_get(c->tls)));
+				c->peer, gnutls_alert_get_name(alert));
 	default:
 		return via_fail(err, -EACCES,
 				"control connection with %s\n%s\n"

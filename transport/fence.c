@@ -41,10 +41,10 @@ static int on_drained(struct via_session *s, const uint8_t *payload, size_t len)
 
 	if (rc)
 		return rc;
-	if (!s->round.under_way || s->drained_came || s->drained.n != s->nmultifd ||
+	if (!s->round.under_way || atomic_load(&s->drained_came) || s->drained.n != s->nmultifd ||
 	    s->drained.epoch != s->epoch)
 		return -EPROTO;
-	s->drained_came = true;
+	atomic_store(&s->drained_came, true); /* pairs with count_done() in multifd_send.c */
 	return 0;
 }
 
@@ -55,9 +55,9 @@ static int on_sealed(struct via_session *s, const uint8_t *payload, size_t len)
 
 	if (rc)
 		return rc;
-	if (s->sealed_came || !s->sealed_epoch || epoch != s->sealed_epoch)
+	if (atomic_load(&s->sealed_came) || !s->sealed_epoch || epoch != s->sealed_epoch)
 		return -EPROTO;
-	s->sealed_came = true;
+	atomic_store(&s->sealed_came, true);
 	return 0;
 }
 
@@ -103,7 +103,7 @@ static int start_senders_on(struct via_session *s, const struct via_work *work, 
 	s->round.work = work;
 	s->round.check_only = check_only;
 	s->round.under_way = true;
-	s->drained_came = false;
+	atomic_store(&s->drained_came, false);
 	atomic_store(&s->round.last_fence_ns, 0);
 	atomic_store(&s->round.pending, s->nmultifd);
 	atomic_fetch_add(&s->round.number, 1); /* pairs with the load in multifd_send.c */
@@ -113,12 +113,12 @@ static int start_senders_on(struct via_session *s, const struct via_work *work, 
 }
 
 /* Wait on main until *@done, or all senders are done where @done is NULL. -EAGAIN at the deadline. */
-static int wait_on_main(struct via_session *s, const bool *done, uint64_t deadline_ns,
+static int wait_on_main(struct via_session *s, const _Atomic bool *done, uint64_t deadline_ns,
 			struct via_error *err)
 {
 	int rc;
 
-	while ((done && !*done) || atomic_load(&s->round.pending)) {
+	while ((done && !atomic_load(done)) || atomic_load(&s->round.pending)) {
 		rc = session_check(s, err);
 		if (rc)
 			return rc;

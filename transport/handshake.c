@@ -69,6 +69,26 @@ static void say_error(struct via_session *s, const struct via_error *err)
 		(void)via_control_flush(s->control, &wait, NULL);
 }
 
+/* The source shows what it wants, the destination what it can do. */
+static uint64_t own_features(const struct via_session *s)
+{
+	bool digests = s->role == VIA_ROLE_SOURCE ? s->config.integrity : !s->config.streams;
+
+	return digests ? VIA_FEATURE_INTEGRITY : 0;
+}
+
+static int agree_on_features(struct via_session *s, uint64_t theirs, struct via_error *err)
+{
+	s->integrity = own_features(s) & theirs & VIA_FEATURE_INTEGRITY;
+	if (s->integrity || !s->config.integrity)
+		return 0;
+	return via_fail(err, -EOPNOTSUPP,
+			"agree to check what arrives\nthe %s\n"
+			"pass --integrity at the source, to `viaduct send`; or leave it out here",
+			s->role == VIA_ROLE_SOURCE ? "destination cannot do that"
+						   : "source does not ask for that");
+}
+
 static int post_hello(struct via_session *s, struct via_hello *hello, struct via_error *err)
 {
 	size_t cap = 64 * 1024;
@@ -78,6 +98,7 @@ static int post_hello(struct via_session *s, struct via_hello *hello, struct via
 	hello->version_min = VIA_PROTOCOL_VERSION_MIN;
 	hello->version_max = VIA_PROTOCOL_VERSION;
 	hello->role = (uint8_t)s->role;
+	hello->features = own_features(s);
 	memcpy(hello->session_id, s->id, sizeof(s->id));
 	snprintf(hello->program, sizeof(hello->program), "%s", PROGRAM);
 	if (buf)
@@ -114,7 +135,7 @@ static int receive_hello(struct via_session *s, struct via_hello *hello, int can
 				"and `viaduct receive` on the other",
 				s->role == VIA_ROLE_SOURCE ? "source" : "destination");
 	snprintf(s->peer, sizeof(s->peer), "%s", hello->program);
-	return 0;
+	return agree_on_features(s, hello->features, err);
 }
 
 static int open_fabric(struct via_session *s, const char *spec, struct via_error *err)
@@ -201,6 +222,8 @@ static int source_handshake(struct via_session *s, int cancel_fd, struct via_err
 	if (!rc)
 		rc = expect(s, VIA_CONTROL_SETUP_OK, "SETUP_OK",
 			    s->config.handshake_ns + PROVIDE_NS, cancel_fd, &frame, err);
+	if (!rc && frame.len)
+		rc = fail_decode(err, "SETUP_OK", -EPROTO);
 	if (!rc)
 		rc = keeper_start(s, err);
 out:
@@ -290,10 +313,22 @@ static int check_resume(struct via_session *s, const struct via_setup *m, struct
 	return 0;
 }
 
-/* While a paused migration waits here, nothing else is taken. */
+/* The session that comes is not the one that this side would resume. */
+static void begin_anew(struct via_session *s)
+{
+	s->resumed = false;
+	s->epoch = 1;
+	atomic_store(&s->sealed, false);
+}
+
+/* While a paused migration waits here, nothing else is taken, unless the config says so. */
 static int take_session_id(struct via_session *s, const uint8_t *id, struct via_error *err)
 {
-	if (s->resumed && memcmp(id, s->id, sizeof(s->id)) != 0)
+	bool other = s->resumed && memcmp(id, s->id, sizeof(s->id)) != 0;
+
+	if (other && s->config.or_new && s->config.streams)
+		begin_anew(s);
+	else if (other)
 		return via_fail(err, -EEXIST,
 				"start a migration\n"
 				"another one is paused here and waits for its source\n"
@@ -423,6 +458,8 @@ int via_session_provide(struct via_session *s, void *const *addr, struct via_err
 		rc = keeper_start(s, &first);
 	if (!rc)
 		return 0;
+	via_fail(&first, rc, "handshake\nSETUP_OK cannot be sent: %s\nfree some memory",
+		 via_err_text(rc));
 	via_session_refuse(s, &first);
 	return via_error_pass(err, &first);
 }

@@ -86,6 +86,10 @@ static int dispatch(struct via_session *s, const struct via_control_frame *f, st
 	case VIA_CONTROL_ERROR:
 		return on_error(f->payload, f->len, err);
 	case VIA_CONTROL_BYE:
+		if (f->len)
+			return via_fail(err, -EPROTO,
+					"control connection\na malformed BYE\n"
+					"check that both sides run the same release");
 		on_bye(s);
 		return 0;
 	}
@@ -103,10 +107,13 @@ int keeper_ping(struct via_session *s, uint64_t stamp)
 	return n < 0 ? (int)n : via_control_post(s->control, VIA_CONTROL_PING, buf, (size_t)n);
 }
 
-/* Nothing came for a while: ping, or give the peer up. */
+/*
+ * Nothing came for a while: ping, or give the peer up. As many waits have to have passed as fit into
+ * the time: a process that was stopped, or a host that was, has heard nothing because it slept.
+ */
 static int on_silence(struct via_session *s, struct via_error *err)
 {
-	if (via_now_ns() - s->heard_ns < s->config.dead_after_ns)
+	if (++s->silent < PINGS || via_now_ns() - s->heard_ns < s->config.dead_after_ns)
 		return keeper_ping(s, via_now_ns());
 	return via_fail(err, -ETIMEDOUT,
 			"control connection\nnothing heard from the peer for %.1f s\n"
@@ -150,6 +157,7 @@ static int keep(struct via_session *s, struct via_error *err, bool *peer_knows)
 		return 0;
 	if (rc == 0) {
 		s->heard_ns = via_now_ns();
+		s->silent = 0;
 		*peer_knows = frame.type == VIA_CONTROL_ERROR;
 		return dispatch(s, &frame, err);
 	}

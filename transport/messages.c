@@ -181,6 +181,7 @@ int via_setup_decode(const void *buf, size_t len, struct via_setup *m)
 	require(&r, m->multifd <= VIA_MULTIFD_MAX && m->preempt <= VIA_PREEMPT_MAX);
 	m->nregions = via_wire_get_u16(&r);
 	require(&r, m->nregions <= VIA_REGIONS_MAX);
+	require(&r, m->multifd > 0 || m->nregions == 0); /* who would carry them? */
 	m->slice_len = via_wire_get_u64(&r);
 	require(&r, m->slice_len > 0 && m->slice_len % PAGE_SIZE_MIN == 0);
 	m->epoch = via_wire_get_u64(&r);

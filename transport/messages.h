@@ -22,6 +22,9 @@
 #define VIA_PROTOCOL_VERSION     1u /* what this build speaks */
 #define VIA_PROTOCOL_VERSION_MIN 1u /* the oldest it accepts: one less, once there is one */
 
+/* Bits of via_hello.features. */
+#define VIA_FEATURE_INTEGRITY (UINT64_C(1) << 0) /* digests of pages follow them */
+
 #define VIA_SESSION_ID_LEN 16u
 #define VIA_NONCE_LEN      16u
 #define VIA_OFFERS_MAX     32u
@@ -62,7 +65,7 @@ struct via_offer {
 
 struct via_hello {
 	uint16_t version_min, version_max;
-	uint64_t features;                      /* bits; none defined in version 1 */
+	uint64_t features;                      /* VIA_FEATURE_... */
 	uint8_t session_id[VIA_SESSION_ID_LEN]; /* source: the session's; destination: repeats it */
 	uint8_t role;                           /* enum via_role */
 	char program[64];                       /* "viaduct 0.1.0" */

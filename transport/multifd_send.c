@@ -64,7 +64,8 @@ static int send_batch(struct via_channel *ch, const struct via_batch *batch)
 			return rc;
 	}
 	if (batch->message_len) {
-		rc = channel_send(ch, batch->message_type, batch->message, batch->message_len, 0);
+		rc = channel_send(ch, batch->message_type, batch->message, batch->message_len,
+				  batch->message_flags);
 		if (rc)
 			return rc;
 	}
@@ -89,6 +90,7 @@ static int work_through(struct via_channel *ch, const struct via_work *work)
 	for (;;) {
 		batch.nruns = 0;
 		batch.message_len = 0;
+		batch.message_flags = 0;
 		rc = work->next(work->arg, ch->index, &batch);
 		if (rc <= 0)
 			return rc;
@@ -116,6 +118,17 @@ static int send_round(struct via_channel *ch)
 	return rc ? rc : channel_settle(ch);
 }
 
+/*
+ * The last one wakes the migration thread, unless that goes on sleeping until DRAINED comes: then it
+ * looks for itself. Of the two stores one is first, and the other side sees it.
+ */
+static void count_done(struct via_session *s)
+{
+	if (atomic_fetch_sub(&s->round.pending, 1) == 1 &&
+	    (s->round.check_only || atomic_load(&s->drained_came)))
+		eventfd_write(s->main_wake_fd, 1);
+}
+
 static void *sender_main(void *arg)
 {
 	struct via_channel *ch = arg;
@@ -132,8 +145,8 @@ static void *sender_main(void *arg)
 		}
 		seen = number;
 		rc = send_round(ch);
-		if (rc >= 0 && atomic_fetch_sub(&s->round.pending, 1) == 1)
-			eventfd_write(s->main_wake_fd, 1);
+		if (rc >= 0)
+			count_done(s);
 	}
 	if (rc < 0)
 		session_fail_channel(s, ch, rc);

@@ -20,6 +20,7 @@
 #include <sys/random.h>
 
 #include "core/log.h"
+#include "core/secret.h"
 #include "transport/session.h"
 
 /* Room for a CHANNEL_READY beside its keys, and for the other messages. */
@@ -138,6 +139,7 @@ static int announce(struct via_channel *ch, struct via_error *err)
 		memcpy(m.session_id, s->id, sizeof(m.session_id));
 		memcpy(m.nonce, ch->nonce, sizeof(m.nonce));
 		n = via_channel_open_encode(&m, buf, sizeof(buf));
+		via_secret_wipe(m.nonce, sizeof(m.nonce));
 	} else {
 		struct via_channel_addr m = {
 			.id = id_of(ch), .addr = addr, .addr_len = (uint16_t)addr_len};
@@ -145,6 +147,7 @@ static int announce(struct via_channel *ch, struct via_error *err)
 		n = via_channel_addr_encode(&m, buf, sizeof(buf));
 	}
 	rc = post(s, source ? VIA_CONTROL_CHANNEL_OPEN : VIA_CONTROL_CHANNEL_ADDR, buf, n);
+	via_secret_wipe(buf, sizeof(buf));
 	return rc ? via_fail(err, rc,
 			     "open channel\nthe peer cannot be told: %s\n"
 			     "check the control connection",
@@ -179,6 +182,7 @@ static int pack_keys(struct via_channel *ch, unsigned n, uint8_t *buf, size_t ca
 		rc = len < 0 ? (int)len : via_packed_key_append(&packed, buf, cap, pos);
 	}
 	pthread_mutex_unlock(&s->setup_lock);
+	via_secret_wipe(key, sizeof(key));
 	return rc;
 }
 
@@ -201,6 +205,10 @@ static int post_ready(struct via_channel *ch, struct via_error *err)
 		rc = post(s, VIA_CONTROL_CHANNEL_READY, buf,
 			  via_channel_ready_encode(&m, buf, cap + MESSAGE_CAP));
 	}
+	if (keys)
+		via_secret_wipe(keys, cap);
+	if (buf)
+		via_secret_wipe(buf, cap + MESSAGE_CAP);
 	free(keys);
 	free(buf);
 	return rc ? via_fail(err, rc,
@@ -284,7 +292,7 @@ static int connect_channel(struct via_channel *ch, struct via_error *err)
 	struct via_error why = {0};
 	struct via_session *s = ch->session;
 	struct via_wait wait = {.deadline_ns = via_deadline_in(s->config.handshake_ns),
-				.cancel_fd = s->cancel_fd};
+				.cancel_fd = s->late_cancel_fd};
 	int rc = announce(ch, err);
 
 	if (!rc && s->role == VIA_ROLE_SOURCE)
@@ -292,6 +300,7 @@ static int connect_channel(struct via_channel *ch, struct via_error *err)
 	if (!rc) {
 		rc = s->fab->ops->ep_connect(ch->ep, ch->peer_addr, ch->peer_addr_len, ch->nonce,
 					     &wait, &why);
+		via_secret_wipe(ch->nonce, sizeof(ch->nonce)); /* it has served */
 		if (rc)
 			return fail_connect(ch, &why, err);
 		rc = channel_lane_start(ch);
@@ -305,7 +314,11 @@ static int connect_channel(struct via_channel *ch, struct via_error *err)
 		rc = post_ready(ch, err);
 	if (!rc)
 		rc = wait_for(ch, ready_arrived, "CHANNEL_READY", wait.deadline_ns, err);
-	return rc ? rc : take_ready(ch, err);
+	if (rc)
+		return rc;
+	rc = take_ready(ch, err);
+	via_secret_wipe(ch->peer_ready, ch->peer_ready_len); /* its keys are unpacked */
+	return rc;
 }
 
 static void *connector_main(void *arg)
@@ -332,6 +345,8 @@ static void *connector_main(void *arg)
 	pthread_mutex_lock(&s->lock);
 	refused = ch->refused;
 	ch->state = rc || refused ? CHANNEL_FAILED : CHANNEL_READY;
+	if (s->failed && ch->ep) /* meanwhile: who takes it shall not wait */
+		ch->ep->fab->ops->ep_abort(ch->ep);
 	if (s->config.streams) /* pairs with the read in via_stream_accept() */
 		eventfd_write(s->main_wake_fd, 1);
 	if (rc && !refused)
@@ -572,6 +587,7 @@ int open_on_open(struct via_session *s, const uint8_t *payload, size_t len, stru
 	}
 	ch = session_channel(s, m.id.kind, m.id.index);
 	memcpy(ch->nonce, m.nonce, sizeof(ch->nonce));
+	via_secret_wipe(m.nonce, sizeof(m.nonce));
 	memcpy(ch->peer_addr, m.addr, m.addr_len);
 	ch->peer_addr_len = m.addr_len;
 	if (start_connector(ch, m.id.epoch, &why))

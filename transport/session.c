@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "core/log.h"
@@ -25,6 +26,9 @@
 
 /* The peer's own words about the end of a channel come no later than this, or not at all. */
 #define REASON_NS (200 * VIA_NS_PER_MS)
+
+/* A channel that is being connected when the session fails gets there, or not, within this. */
+static const struct itimerspec connect_grace = {.it_value = {.tv_sec = 1}};
 
 unsigned via_session_test_switches;
 
@@ -85,12 +89,14 @@ struct via_session *session_new(enum via_role role, const struct via_session_con
 		s->epoch = config->resume->epoch + 1;
 	}
 	s->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	s->late_cancel_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	s->main_wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	s->keeper_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	s->fabric_spec = strdup(config->fabric ? config->fabric : "auto");
 	init_locks(s);
 	channel_init(s, &s->main_channel, VIA_MAIN, 0);
-	if (s->cancel_fd < 0 || s->main_wake_fd < 0 || s->keeper_fd < 0 || !s->fabric_spec ||
+	if (s->cancel_fd < 0 || s->late_cancel_fd < 0 || s->main_wake_fd < 0 || s->keeper_fd < 0 ||
+	    !s->fabric_spec ||
 	    (role == VIA_ROLE_SOURCE && !s->resumed &&
 	     getrandom(s->id, sizeof(s->id), 0) != (ssize_t)sizeof(s->id))) {
 		via_fail(err, via_err_from_errno(errno),
@@ -141,10 +147,13 @@ void session_each_channel(struct via_session *s, void (*fn)(struct via_channel *
 		fn(&s->preempt[i]);
 }
 
-/* Under s->lock, so that the endpoint cannot be closed meanwhile. */
+/*
+ * Under s->lock, so that the endpoint cannot be closed meanwhile. One that is being connected may go on
+ * with that for a while: libraries do not take it well when the other end closes half-way.
+ */
 static void abort_endpoint(struct via_channel *ch)
 {
-	if (ch->ep)
+	if (ch->ep && ch->state != CHANNEL_OPENING)
 		ch->ep->fab->ops->ep_abort(ch->ep);
 }
 
@@ -172,6 +181,7 @@ int session_fail(struct via_session *s, const struct via_error *why, bool tell)
 			tell_peer(s, &s->failure);
 		via_log("session failed: %s: %s", s->failure.what, s->failure.seen);
 		eventfd_write(s->cancel_fd, 1);
+		(void)timerfd_settime(s->late_cancel_fd, 0, &connect_grace, NULL);
 		session_each_channel(s, abort_endpoint);
 		pthread_cond_broadcast(&s->changed);
 	}
@@ -264,6 +274,16 @@ void via_session_wake(struct via_session *s)
 bool via_session_postcopy_wanted(const struct via_session *s)
 {
 	return atomic_load(&s->postcopy_wanted);
+}
+
+bool via_session_integrity(const struct via_session *s)
+{
+	return s->integrity;
+}
+
+bool via_session_is_resumed(const struct via_session *s)
+{
+	return s->resumed;
 }
 
 void via_session_resume_point(struct via_session *s, struct via_resume *resume)
@@ -371,6 +391,8 @@ void via_session_close(struct via_session *s)
 	free(s->fabric_spec);
 	if (s->cancel_fd >= 0)
 		close(s->cancel_fd);
+	if (s->late_cancel_fd >= 0)
+		close(s->late_cancel_fd);
 	if (s->main_wake_fd >= 0)
 		close(s->main_wake_fd);
 	if (s->keeper_fd >= 0)

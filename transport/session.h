@@ -154,7 +154,8 @@ struct via_session {
 	pthread_t control_thread;
 	bool has_control_thread;
 	int keeper_fd;     /* eventfd: the keeper is to look at closing */
-	uint64_t heard_ns; /* keeper's */
+	uint64_t heard_ns; /* keeper's: when a frame came */
+	unsigned silent;   /* keeper's: waits since then that ended without one */
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* a channel, the failure or the goodbye changed */
@@ -168,6 +169,7 @@ struct via_session {
 	uint64_t ponged;      /* the highest number of a PONG */
 	_Atomic bool closing; /* control thread returns */
 	int cancel_fd;        /* eventfd, readable for ever once failed */
+	int late_cancel_fd;   /* timerfd, readable for ever a while after that */
 
 	struct via_channel main_channel;
 	struct via_channel *multifd; /* nmultifd of them */
@@ -175,13 +177,14 @@ struct via_session {
 	unsigned nmultifd, npreempt;
 	uint64_t epoch; /* the current one; migration thread's. Destination: the first */
 	bool resumed;
+	bool integrity; /* both sides show the feature */
 
 	/* rounds and fence */
 	struct session_round round;
 	int main_wake_fd; /* eventfd: senders done, fences all in, or of streams: a channel is ready */
-	bool drained_came; /* source: DRAINED of this round; migration thread's */
+	_Atomic bool drained_came; /* source: DRAINED of this round; the migration thread sets it */
 	struct via_drained_message drained;
-	bool sealed_came; /* source */
+	_Atomic bool sealed_came; /* source */
 	uint64_t sealed_epoch;
 	bool seal_asked;                /* destination */
 	_Atomic uint64_t drained_epoch; /* last one acknowledged */

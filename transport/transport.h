@@ -65,6 +65,16 @@ struct via_session_config {
 	 * session is sealed from the start. A peer that does not know it refuses with -ESTALE.
 	 */
 	const struct via_resume *resume;
+	/*
+	 * Destination of streams: take a new session where that one is waited for, for its source may
+	 * have been started again. via_session_is_resumed() tells which it is.
+	 */
+	bool or_new;
+	/*
+	 * What is written is checked at the destination. Asked for by the source; a destination that
+	 * asks for it too takes no source that does not. The engine does it (migrate/integrity.h).
+	 */
+	bool integrity;
 };
 
 /* One piece of guest RAM as the transport sees it. */
@@ -188,7 +198,9 @@ struct via_batch {
 	struct via_run run[VIA_BATCH_RUNS];
 	uint8_t message_type; /* VIA_MESSAGE_USER and above */
 	size_t message_len;   /* 0: no message */
-	uint8_t *message;     /* message_cap bytes to fill */
+	unsigned
+		message_flags; /* VIA_AFTER_WRITES: behind the runs, also of earlier batches; or 0 */
+	uint8_t *message;      /* message_cap bytes to fill */
 	size_t message_cap;
 };
 
@@ -251,6 +263,12 @@ bool via_session_postcopy_wanted(const struct via_session *session);
 
 /* Have via_main_receive() return -EINTR, now or the next time. Any thread. */
 void via_session_wake(struct via_session *session);
+
+/* Have both sides agreed that what is written is checked? */
+bool via_session_integrity(const struct via_session *session);
+
+/* Does it go on with one that was lost? */
+bool via_session_is_resumed(const struct via_session *session);
 
 /* What is needed to resume this session, failed or not. Migration thread. */
 void via_session_resume_point(struct via_session *session, struct via_resume *resume);

@@ -14,12 +14,18 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "core/buffer.h"
 #include "core/clock.h"
 #include "fabrics/fault/wrap.h"
 
 #define POLL_BATCH 32u
 
+/* No write of Viaduct's is longer. */
+#define FLIP_LEN ((size_t)1 << 20)
+
 static atomic_uint cuts;
+static atomic_uint writes; /* posted, while one is to be made wrong */
+static atomic_bool flipped;
 
 static const struct fault_fabric *fabric_of(const struct fault_ep *ep)
 {
@@ -128,11 +134,62 @@ static int posted(struct fault_ep *ep, int ret, const void *ctx, unsigned *used)
 	return told(ep, ret);
 }
 
+/* -- a wrong bit ----------------------------------------------------------- */
+
+void fault_reset_flips(void)
+{
+	atomic_store(&writes, 0);
+	atomic_store(&flipped, false);
+}
+
+int fault_flip_init(struct fault_ep *ep, struct via_error *err)
+{
+	struct via_fabric *inner = fabric_of(ep)->inner;
+
+	ep->flip_buf = via_pages_alloc(FLIP_LEN);
+	if (!ep->flip_buf)
+		return via_fail(err, -ENOMEM,
+				"endpoint that injects faults\nno memory\nfree some memory");
+	return inner->ops->mr_reg(inner, ep->flip_buf, FLIP_LEN, VIA_MR_LOCAL, &ep->flip_mr, err);
+}
+
+void fault_flip_fini(struct fault_ep *ep)
+{
+	if (ep->flip_mr)
+		ep->flip_mr->fab->ops->mr_dereg(ep->flip_mr);
+	via_pages_free(ep->flip_buf, FLIP_LEN);
+}
+
+/* Is it this write's turn? Only one of the process is made wrong. */
+static bool is_flipped(const struct fault_ep *ep)
+{
+	uint64_t turn = fabric_of(ep)->flip;
+
+	return turn && atomic_load(&writes) + 1 >= turn && !atomic_exchange(&flipped, true);
+}
+
+/* What the pieces say, in one piece of ours, and not quite. How many pieces there are then. */
+static unsigned flip(struct fault_ep *ep, struct via_sge in[FAULT_SGE_MAX], unsigned n)
+{
+	size_t len = 0;
+
+	for (unsigned i = 0; i < n; len += in[i++].len)
+		if (in[i].len > FLIP_LEN - len)
+			return n;
+	len = 0;
+	for (unsigned i = 0; i < n; len += in[i++].len)
+		memcpy(ep->flip_buf + len, in[i].addr, in[i].len);
+	ep->flip_buf[len / 2] ^= 1;
+	in[0] = (struct via_sge){.mr = ep->flip_mr, .addr = ep->flip_buf, .len = len};
+	return 1;
+}
+
 int fault_post_write(struct via_ep *base, const struct via_sge *sge, unsigned n,
 		     const struct via_rkey *rkey, uint64_t off, void *ctx, unsigned flags)
 {
 	struct fault_ep *ep = (struct fault_ep *)base;
 	struct via_sge in[FAULT_SGE_MAX];
+	bool wrong;
 	int ret;
 
 	if (inner_pieces(base, sge, n, in))
@@ -141,8 +198,15 @@ int fault_post_write(struct via_ep *base, const struct via_sge *sge, unsigned n,
 		return caller_error();
 	if (is_full(ep, ep->tx_used, base->fab->caps.tx_depth))
 		return -EAGAIN;
+	wrong = is_flipped(ep);
+	if (wrong)
+		n = flip(ep, in, n);
 	ret = inner_ops(ep)->post_write(ep->inner, in, n, ((const struct fault_rkey *)rkey)->inner,
 					off, ctx, inner_flags(ep, flags));
+	if (!ret)
+		atomic_fetch_add(&writes, fabric_of(ep)->flip != 0);
+	else if (wrong)
+		atomic_store(&flipped, false);
 	return posted(ep, ret, ctx, &ep->tx_used);
 }
 

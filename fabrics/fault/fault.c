@@ -15,7 +15,7 @@
 
 #define OWN_KEYS "fault-"
 
-enum own_key { KEY_AFTER, KEY_SEED, KEY_TIMES, KEY_CALL, KEY_DELAY };
+enum own_key { KEY_AFTER, KEY_SEED, KEY_TIMES, KEY_CALL, KEY_FLIP, KEY_DELAY };
 
 static const struct via_fabric_key keys[] = {
 	[KEY_AFTER] = {"fault-after", "an endpoint's completions, at most, until its link is cut",
@@ -24,6 +24,8 @@ static const struct via_fabric_key keys[] = {
 	[KEY_TIMES] = {"fault-times", "cuts in this process at most", 0, UINT32_MAX},
 	[KEY_CALL] = {"fault-call", "the set-up call of this process that fails; 0: none", 0,
 		      UINT32_MAX},
+	[KEY_FLIP] = {"fault-flip", "the write of this process that carries a wrong bit; 0: none",
+		      0, UINT32_MAX},
 	[KEY_DELAY] = {"fault-delay", "microseconds for which completions are held back", 0,
 		       1000000},
 	{NULL, NULL},
@@ -43,9 +45,15 @@ static const struct via_fabric_ops *inner_ops(struct via_fabric *fab)
 	return fabric_of(fab)->inner->ops;
 }
 
+unsigned via_fault_calls(void)
+{
+	return atomic_load(&calls);
+}
+
 void via_fault_reset(void)
 {
 	fault_reset_cuts();
+	fault_reset_flips();
 	atomic_store(&calls, 0);
 }
 
@@ -80,6 +88,7 @@ static int get_keys(const struct via_fabric_spec *spec, struct fault_fabric *fab
 	fab->seed = value[KEY_SEED];
 	fab->times = value[KEY_TIMES];
 	fab->call = value[KEY_CALL];
+	fab->flip = value[KEY_FLIP];
 	fab->delay_ns = value[KEY_DELAY] * VIA_NS_PER_US;
 	return 0;
 }
@@ -187,7 +196,11 @@ static int fault_ep_open(struct via_fabric *base, enum via_ep_side side, struct 
 		ret = fault_sleep_init(new, err);
 	if (!ret)
 		ret = inner_ops(base)->ep_open(fab->inner, side, &new->inner, err);
+	if (!ret && fab->flip)
+		ret = fault_flip_init(new, err);
 	if (ret) {
+		inner_ops(base)->ep_close(new->inner);
+		fault_flip_fini(new);
 		fault_sleep_fini(new);
 		free(new);
 		return ret;
@@ -235,6 +248,7 @@ static void fault_ep_close(struct via_ep *base)
 	if (!ep)
 		return;
 	inner_ops(base->fab)->ep_close(ep->inner);
+	fault_flip_fini(ep);
 	fault_sleep_fini(ep);
 	free(ep);
 }

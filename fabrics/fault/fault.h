@@ -15,6 +15,7 @@
  *                  (default 1)
  *   fault-call=N   the N-th set-up call of the process fails: ep_open, ep_connect, mr_reg, rkey_pack
  *                  and rkey_unpack of every such fabric are counted together (default 0: none)
+ *   fault-flip=N   one bit of the N-th write of the process is wrong (default 0: none)
  *   fault-delay=N  completions are held back for so many microseconds (default 0)
  *
  * It keeps the contract of fabric.h as far as X does.
@@ -37,6 +38,9 @@ void via_fault_cut(struct via_ep *ep);
 
 /* Links cut in this process so far, by fault-after and by via_fault_cut(). Any thread. */
 unsigned via_fault_cuts(void);
+
+/* Set-up calls of this process so far, as fault-call counts them. Any thread. */
+unsigned via_fault_calls(void);
 
 /* No cuts and no set-up calls so far: between tests, while no such fabric is in use. */
 void via_fault_reset(void);

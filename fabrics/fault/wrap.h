@@ -14,7 +14,7 @@
 struct fault_fabric {
 	struct via_fabric base;
 	struct via_fabric *inner;
-	uint64_t after, seed, times, call, delay_ns;
+	uint64_t after, seed, times, call, flip, delay_ns;
 	uint64_t eps_opened;
 };
 
@@ -33,6 +33,9 @@ struct fault_ep {
 	uint64_t cut_in;  /* successful completions until the cut; 0: none will come */
 	unsigned tx_used; /* operations with a ctx that were taken and not reported */
 	unsigned rx_used;
+	/* with fault-flip only: where the write is made wrong, which leaves the caller's bytes alone */
+	uint8_t *flip_buf;
+	struct via_mr *flip_mr;
 	/* with a delay only */
 	int epoll_fd; /* joins the timer and the inner descriptor */
 	int timer_fd;
@@ -59,6 +62,11 @@ int fault_sleep_init(struct fault_ep *ep, struct via_error *err);
 void fault_sleep_fini(struct fault_ep *ep);
 
 void fault_reset_cuts(void);
+void fault_reset_flips(void);
+
+/* The memory for a write with a wrong bit, of @ep whose inner endpoint is open. -ENOMEM and the inner's. */
+int fault_flip_init(struct fault_ep *ep, struct via_error *err);
+void fault_flip_fini(struct fault_ep *ep);
 
 /* Was the link cut, and not aborted by the caller? */
 bool fault_is_lost(struct fault_ep *ep);

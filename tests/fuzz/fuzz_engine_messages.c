@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fuzz_engine_messages.c -- what the engines say to each other: the map of pages, requests and
- * answers, zero pages, status. The first byte picks the decoder.
+ * answers, zero pages, status, digests. The first byte picks the decoder.
  *
  * What is accepted is encoded again: to the same bytes, and a map, which can be said in more than
  * one way, to the same map.
@@ -163,12 +163,36 @@ static void status(const uint8_t *data, size_t size)
 	REQUIRE(!memcmp(buf, data, size));
 }
 
+static void digest(const uint8_t *data, size_t size)
+{
+	struct engine_digest_run run;
+	uint8_t *buf = malloc(size + ENGINE_DIGEST_HEADER_LEN), *pos;
+	struct engine_digest m;
+	int rc = engine_digest_decode(data, size, &m);
+
+	REQUIRE(buf);
+	REQUIRE(!rc || rc == -EPROTO);
+	pos = rc ? buf : engine_digest_put_header(buf, m.nruns);
+	while (!rc && m.nruns) {
+		rc = engine_digest_next_run(&m, &run);
+		REQUIRE(!rc || rc == -EPROTO);
+		if (rc)
+			break;
+		pos = engine_digest_put_run(pos, run.region, run.first, run.n);
+		memcpy(pos, run.digests, (size_t)run.n * ENGINE_DIGEST_LEN);
+		pos += (size_t)run.n * ENGINE_DIGEST_LEN;
+	}
+	if (!rc)
+		REQUIRE((size_t)(pos - buf) == size && !memcmp(buf, data, size));
+	free(buf);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static void (*const decoders[])(const uint8_t *data, size_t size) = {page_map, page, zero,
-									     status};
+									     status, digest};
 
 	if (size > 0)
-		decoders[data[0] % 4](data + 1, size - 1);
+		decoders[data[0] % 8 % 5](data + 1, size - 1);
 	return 0;
 }

@@ -43,7 +43,8 @@ static struct via_session_config session_config(const struct pair_config *c, con
 					   .preempt = c->preempt,
 					   .slice_len = c->slice_len,
 					   .stall_ns = c->stall_ns,
-					   .handshake_ns = 20 * VIA_NS_PER_S,
+					   .handshake_ns = c->handshake_ns ? c->handshake_ns
+									   : 20 * VIA_NS_PER_S,
 					   .dead_after_ns = 20 * VIA_NS_PER_S,
 					   .resume = resume};
 }
@@ -257,6 +258,8 @@ void pair_migrate(const struct pair_config *config, struct pair_result *result)
 	d.fd = fd[1];
 	if (pthread_create(&thread, NULL, destination_main, &d))
 		abort();
+	if (config->begins)
+		config->begins();
 	run_source(&s);
 	pthread_join(thread, NULL);
 	small_guest_join(&d.guest);

@@ -13,8 +13,9 @@ struct pair_config {
 	const char *fabric_source; /* specs */
 	const char *fabric_destination;
 	unsigned multifd, preempt;
-	uint64_t stall_ns;  /* 0: the default */
-	uint64_t slice_len; /* 0: the default */
+	uint64_t stall_ns;     /* 0: the default */
+	uint64_t handshake_ns; /* 0: 20 s */
+	uint64_t slice_len;    /* 0: the default */
 	struct small_guest_config guest;
 	int destination_fails_at; /* enum small_fail of the destination's guest */
 	struct via_migrate_config migrate;
@@ -24,6 +25,8 @@ struct pair_config {
 	 */
 	void (*joined)(enum via_role role, struct via_session *session, int control_fd);
 	const char *fabric_resumed; /* spec of sessions that resume one; NULL: as the first */
+	void (*begins)(
+		void); /* the guests are made, and from here on all is the library's; may be NULL */
 };
 
 struct pair_result {

@@ -161,6 +161,8 @@ static int save(void *arg, void **state, size_t *len, struct via_error *err)
 		return rc;
 	*len = versions_len(g) + g->config.state_len;
 	*state = p = malloc(*len + 1);
+	if (!p)
+		return via_fail(err, -ENOMEM, "small guest\nno memory for its state\nno");
 	for (unsigned r = 0; r < g->nregions; r++) {
 		memcpy(p, g->version[r], g->config.pages[r] * sizeof(uint32_t));
 		p += g->config.pages[r] * sizeof(uint32_t);
@@ -211,6 +213,8 @@ static int load(void *arg, const void *state, size_t len, struct via_error *err)
 	for (unsigned i = 0; i < g->config.state_len && !rc; i++)
 		if (p[i] != (uint8_t)(i * 7 + g->config.seed))
 			rc = via_fail(err, -EPROTO, "small guest\nstate byte %u\nnothing to do", i);
+	if (!rc && g->config.load_touches && small_guest_wrong_pages(g))
+		rc = via_fail(err, -EIO, "small guest\nload() saw wrong pages\nnothing to do");
 	return rc;
 }
 
@@ -228,7 +232,7 @@ static bool page_is_right(const struct small_guest *g, unsigned r, unsigned p)
 /* Every eighth page is only read, by all; another is written, by one of the threads. */
 static void touch(struct small_guest *g, const struct small_toucher *t, unsigned r, unsigned p)
 {
-	if (p % 8 && p / 8 % g->ntouchers != t->index)
+	if (p % 8 && p / 8 % g->config.toucher_threads != t->index)
 		return;
 	if (!page_is_right(g, r, p))
 		atomic_fetch_add(&g->wrong_touched, 1);
@@ -251,14 +255,15 @@ static void *touch_pages(void *arg)
 	return NULL;
 }
 
-static void start_touchers(struct small_guest *g)
+static int start_touchers(struct small_guest *g, struct via_error *err)
 {
-	g->ntouchers = g->config.toucher_threads;
-	for (unsigned i = 0; i < g->ntouchers; i++) {
+	for (unsigned i = 0; i < g->config.toucher_threads; i++) {
 		g->toucher[i] = (struct small_toucher){.guest = g, .index = i};
 		if (pthread_create(&g->toucher[i].thread, NULL, touch_pages, &g->toucher[i]))
-			abort();
+			return via_fail(err, -ENOMEM, "small guest\nno thread for a vCPU\nno");
+		g->ntouchers++;
 	}
+	return 0;
 }
 
 void small_guest_join(struct small_guest *g)
@@ -283,8 +288,10 @@ static int run(void *arg, struct via_error *err)
 
 	if (rc)
 		return rc;
+	rc = start_touchers(g, err);
+	if (rc)
+		return rc;
 	g->running = true;
-	start_touchers(g);
 	if (g->config.postcopy)
 		return 0;
 	g->wrong_at_run = small_guest_wrong_pages(g);

@@ -27,8 +27,9 @@ struct small_guest_config {
 	 * with page 0 of region 0, which none of them writes.
 	 */
 	unsigned toucher_threads, touches;
-	bool postcopy; /* run() looks at no page by itself */
-	int fail_at;   /* enum small_fail: where it returns -EIO */
+	bool postcopy;     /* run() looks at no page by itself */
+	bool load_touches; /* load() looks at every page, wherever it is */
+	int fail_at;       /* enum small_fail: where it returns -EIO */
 	/* Called as each of its functions begins, with the enum small_fail of it. May be NULL. */
 	void (*at)(unsigned where);
 };

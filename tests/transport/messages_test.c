@@ -106,7 +106,7 @@ static void random_setup(struct via_setup *m)
 {
 	m->version = VIA_PROTOCOL_VERSION;
 	fill_str(m->fabric, 1, sizeof(m->fabric));
-	m->multifd = (uint16_t)between(0, VIA_MULTIFD_MAX);
+	m->multifd = (uint16_t)between(1, VIA_MULTIFD_MAX);
 	m->preempt = (uint16_t)between(0, VIA_PREEMPT_MAX);
 	m->slice_len = between(1, UINT64_MAX / 4096) * 4096;
 	m->epoch = between(1, UINT64_MAX);
@@ -468,6 +468,8 @@ Test(messages, setup_rules)
 	SETUP(-EPROTO, m.version = VIA_PROTOCOL_VERSION + 1);
 	SETUP(0, m.multifd = VIA_MULTIFD_MAX);
 	SETUP(-EPROTO, m.multifd = VIA_MULTIFD_MAX + 1);
+	SETUP(-EPROTO, m.multifd = 0);
+	SETUP(0, m.multifd = m.nregions = 0);
 	SETUP(0, m.preempt = VIA_PREEMPT_MAX);
 	SETUP(-EPROTO, m.preempt = VIA_PREEMPT_MAX + 1);
 	SETUP(0, m.nregions = 0);

@@ -19,6 +19,8 @@ static struct via_session_config config_of(const struct pair *p, const struct vi
 					   .preempt = PREEMPT,
 					   .slice_len = SLICE_LEN,
 					   .stall_ns = p->stall_ns,
+					   .streams = p->streams,
+					   .or_new = p->or_new,
 					   .resume = resume};
 }
 
@@ -56,8 +58,8 @@ static int connect_one(struct pair *p, int fd, const struct via_resume *resume)
 	int rc = via_control_wrap(fd, &control, &p->source_err);
 
 	return rc ? rc
-		  : via_session_connect_control(control, &config, region, 2, -1, &p->source,
-						&p->source_err);
+		  : via_session_connect_control(control, &config, region, p->streams ? 0 : 2, -1,
+						&p->source, &p->source_err);
 }
 
 void pair_try(struct pair *p, const struct via_resume *resume, const struct via_resume *waits_for)

@@ -33,6 +33,8 @@ struct pair {
 	/* set before; zero the rest */
 	const char *fabric; /* NULL: an ordinary one */
 	uint64_t stall_ns;
+	bool streams;     /* instead of regions */
+	bool or_new;      /* the destination takes another session as well */
 	bool no_channels; /* the test opens them, and then joins the thread */
 	/* what became of it */
 	struct via_session *source, *destination;

@@ -102,6 +102,41 @@ Test(resume, a_destination_that_waits_for_none_resumes_none, .timeout = 60)
 	pair_close(&p);
 }
 
+/* Both streams, and one that is paused here: as that one, or as another that begins. */
+Test(resume, or_a_new_one_where_that_is_taken, .timeout = 60)
+{
+	struct via_resume other = some, source, destination;
+	struct pair p = {.streams = true, .or_new = true};
+
+	pair_open(&p, &some, &some);
+	cr_assert(via_session_is_resumed(p.source) && via_session_is_resumed(p.destination));
+	pair_close(&p);
+
+	p = (struct pair){.streams = true, .or_new = true};
+	pair_open(&p, NULL, &some);
+	cr_assert_not(via_session_is_resumed(p.source) || via_session_is_resumed(p.destination));
+	cr_assert_eq(p.destination->epoch, 1);
+	via_session_resume_point(p.source, &source);
+	via_session_resume_point(p.destination, &destination);
+	cr_assert_eq(memcmp(source.id, destination.id, sizeof(source.id)), 0);
+	cr_assert_neq(memcmp(source.id, some.id, sizeof(source.id)), 0);
+	pair_close(&p);
+
+	p = (struct pair){.streams = true, .or_new = true};
+	other.id[2] ^= 1;
+	pair_try(&p, &other, &some);
+	expect_refused(&p, -ESTALE, "does not know it");
+}
+
+/* Guest memory waits for its own source, whatever is asked for. */
+Test(resume, no_new_one_into_guest_memory, .timeout = 60)
+{
+	struct pair p = {.or_new = true};
+
+	pair_try(&p, NULL, &some);
+	expect_refused(&p, -EEXIST, "paused here");
+}
+
 Test(resume, an_epoch_that_was_is_refused, .timeout = 60)
 {
 	for (uint64_t epoch = some.epoch - 3; epoch <= some.epoch + 3; epoch++) {
