@@ -384,6 +384,19 @@ for _args, _what in [
         (["relay", "--role", "destination", "--listen", ":0"], "^relay: no --qemu"),
         (["relay", "--role", "destination", "--listen", ":0", "--qemu", "nonsense"],
          "^read the address `nonsense`: neither a path"),
+        (["relay", "--role", "source", "--listen", ":0", "--peer", "host:many"],
+         "^read the address `host:many`: not a host and the number of a port$"),
+        (["relay", "--role", "source", "--listen", ":0", "--peer", "host:1", "--tune"],
+         "^relay: no --qmp"),
+        (["migrate-qemu"], "^migrate-qemu: no --qmp"),
+        (["migrate-qemu", "--qmp", "/q"], "^migrate-qemu: no --to"),
+        (["migrate-qemu", "--qmp", "/q", "--to", "unix:/x"], "^read the address `unix:/x`: "),
+        (["migrate-qemu", "--qmp", "/q", "--to", "h:1", "--preempt"],
+         "^migrate-qemu: no --postcopy for --preempt$"),
+        (["migrate-qemu", "--qmp", "/q", "--to", "h:1", "--multifd", "256"],
+         '^migrate-qemu --multifd: "256"$'),
+        (["migrate-qemu", "--qmp", "/q", "--to", "h:1", "--timeout", "0s"],
+         "^migrate-qemu --timeout: 0s$"),
         (["demo", "--fabric", "bogus"], '^demo --fabric: no such fabric'),
         (["send", "--peer", "localhost:1", "--fabric", "ofi:tcp,bogus=1"],
          "^send --fabric: unknown key bogus$"),
@@ -420,14 +433,14 @@ def _():
 @test("--help, --version")
 def _():
     run = Run("--help").ends(0, seconds=5)
-    for command in ("demo", "send", "receive", "relay", "fabrics"):
+    for command in ("demo", "send", "receive", "relay", "migrate-qemu", "fabrics"):
         check(re.search(rf"^  {command} +\w", run.out.text, re.M), f"no {command} in it")
     equal(Run("-h").ends(0, seconds=5).out.text, run.out.text, "what -h prints")
     run = Run("--version").ends(0, seconds=5)
     check(re.fullmatch(r"viaduct \d+\.\d+\.\d+\n", run.out.text), f"version {run.out.text!r}")
 
 
-@test_each("--help of {}", ["demo", "send", "receive", "relay", "fabrics"])
+@test_each("--help of {}", ["demo", "send", "receive", "relay", "migrate-qemu", "fabrics"])
 def _(command):
     run = Run(command, "--help", "--bogus").ends(0, seconds=5)
     check(run.out.text.startswith(f"usage: viaduct {command} "), "no usage line")

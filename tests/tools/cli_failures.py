@@ -83,6 +83,27 @@ def _(address):
     check_failed(run, f"^read the address `{re.escape(address)}`: ", "HOST:PORT", 5)
 
 
+@test_each("a relay to {}", ["nowhere", "unix:/tmp/x", "[::1", "::1:4444", "host:99999", "host:0",
+                             ":4444", "4444", "[]:1"])
+def _(address):
+    """At once, and not only when QEMU comes."""
+    path = f"{harness.case.folder()}/relay"
+    for run in (Run("relay", "--role", "source", "--listen", f"unix:{path}", "--peer", address),
+                Run("migrate-qemu", "--qmp", "/nonexistent", "--to", address)):
+        run.ends(2, 5)
+        check_message(run, f"^read the address `{re.escape(address)}`: ", "HOST:PORT")
+        check("listening" not in run.err.text and not os.path.exists(path), "it has listened")
+
+
+@test("a QEMU that is not there: relay --tune, migrate-qemu")
+def _():
+    for args in (["relay", "--role", "source", "--listen", ":0", "--peer", "host:1", "--tune"],
+                 ["migrate-qemu", "--to", "host:1"]):
+        run = Run(*args, "--qmp", "/nonexistent/qmp").ends(1, 5)
+        check_message(run, "^connect to QMP at /nonexistent/qmp: ", "-qmp unix:PATH")
+        check("listening" not in run.err.text, "it has listened all the same")
+
+
 @test("receive at a port in use")
 def _():
     _, address = receive()

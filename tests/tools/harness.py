@@ -308,14 +308,17 @@ def _run_one(number):
     return True
 
 
-def main(path, only="", note=None):
-    """Run every case whose name contains @only with the program at @path. The exit status."""
+def main(path, only="", note=None, choose=None):
+    """Run every case whose name contains @only with the program at @path. The exit status.
+
+    @choose, when given, is asked for each name as well.
+    """
     global binary, case  # pylint: disable=global-statement
     binary = os.path.abspath(path)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     signal.signal(signal.SIGALRM, _expired)
     sys.stdout.reconfigure(line_buffering=True)
-    chosen = [c for c in _cases if only in c.name]
+    chosen = [c for c in _cases if only in c.name and (not choose or choose(c.name))]
     print(f"TAP version 13\n1..{len(chosen)}")
     if note:
         print(f"# {note}")

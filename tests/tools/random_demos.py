@@ -69,9 +69,10 @@ def arguments(chosen):
     return args
 
 
-def demo(args):
+def demo(args, seconds=50):
+    """Run it and check all of it. Its report."""
     words = [word for key, value in args.items() for word in (f"--{key}", value)]
-    report = Run("demo", *words, "--json").ends(0, seconds=50).json()
+    report = Run("demo", *words, "--json").ends(0, seconds).json()
     equal(report["result"], "completed", "result")
     equal(report["verify"], {"pages": args["memory"] // PAGE, "missing": 0, "stale": 0, "torn": 0},
           "verify")
@@ -80,9 +81,10 @@ def demo(args):
     if report["mode"] == "postcopy":
         check("postcopy-after" in args or "postcopy-when-stuck" in args, "nobody asked for postcopy")
         check(report["postcopy"]["recoveries"] <= args.get("pull-link", 0), "it recovered too often")
-        return
+        return report
     equal(report["fence"]["epochs"], report["rounds"], "fence.epochs")
     check(2 <= report["rounds"] <= args["max-rounds"] + 1, f"{report['rounds']} rounds")
+    return report
 
 
 def main(binary, number=25, seed=None):
@@ -95,4 +97,5 @@ def main(binary, number=25, seed=None):
     return harness.main(binary, note=f"random_demos.py VIADUCT {number} {seed}")
 
 
-sys.exit(main(*sys.argv[1:]))
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
