@@ -16,6 +16,7 @@
 
 #include "core/log.h"
 #include "relay/qemu_socket.h"
+#include "relay/tune.h"
 
 /*
  * The first byte on the preempt stream, for the destination relay alone: QEMU's connection is there.
@@ -336,8 +337,11 @@ static int take_mark(struct lane *lane)
 
 static int connect_qemu(struct lane *lane, struct via_error *err)
 {
-	int rc = wait_for_turn(lane);
+	struct relay_facts facts;
+	int rc = lane->kind == VIA_MAIN ? tune_take_facts(lane->stream, &facts, err) : 0;
 
+	if (!rc)
+		rc = wait_for_turn(lane);
 	if (!rc && lane->kind == VIA_PREEMPT) {
 		rc = take_mark(lane);
 		lane->taken = !rc;
@@ -345,6 +349,8 @@ static int connect_qemu(struct lane *lane, struct via_error *err)
 			return rc;
 		rc = 0;
 	}
+	if (!rc && lane->kind == VIA_MAIN)
+		rc = tune_destination(lane->lanes->config, lane->lanes->qemu, &facts, err);
 	if (rc)
 		return rc;
 	rc = qemu_dial(lane->lanes->qemu, &lane->fd, err);
@@ -382,6 +388,7 @@ static int open_channel(struct lane *lane, struct via_error *err)
 {
 	size_t cap;
 	uint8_t *buf;
+	ssize_t facts_len = 0;
 	int rc = via_stream_open(lane->lanes->session, lane->kind, lane->index, &lane->stream, err);
 
 	if (!rc && lane->kind == VIA_PREEMPT)
@@ -389,12 +396,17 @@ static int open_channel(struct lane *lane, struct via_error *err)
 	if (rc || !lane->head_len)
 		return rc;
 	buf = via_stream_buffer(lane->stream, &cap); /* of a new stream there is one */
+	if (lane->kind == VIA_MAIN)
+		facts_len = relay_facts_encode(&lane->lanes->facts, buf, cap);
+	if (facts_len < 0)
+		return (int)facts_len;
+	buf += facts_len;
 	memcpy(buf, lane->head, lane->head_len);
 	if (lane->kind == VIA_MULTIFD && !lane->opaque)
 		(void)feed_multifd(lane, buf, lane->head_len);
 	else
 		saw_taken(lane, buf, lane->head_len);
-	rc = via_stream_send(lane->stream, lane->head_len, NULL, 0);
+	rc = via_stream_send(lane->stream, (size_t)facts_len + lane->head_len, NULL, 0);
 	lane->head_len = 0;
 	return rc;
 }
@@ -412,6 +424,8 @@ static void *lane_main(void *arg)
 		via_session_abort(l->session, err.code ? &err : NULL);
 		atomic_store(&l->failed, true);
 	}
+	if (lane->kind == VIA_MAIN) /* known before QEMU sees the end, and may come back at once */
+		atomic_store(&l->main_running, false);
 	if (lane->fd >= 0) {
 		(void)shutdown(lane->fd, SHUT_RDWR);
 		close(lane->fd);
@@ -419,8 +433,6 @@ static void *lane_main(void *arg)
 	atomic_fetch_add(&l->packets, lane->multifd.stats.packets);
 	via_log("relay: %s %u ended: %s", via_channel_kind_name(lane->kind), lane->index,
 		via_err_text(rc));
-	if (lane->kind == VIA_MAIN)
-		atomic_store(&l->main_running, false);
 	if (lane->counted)
 		atomic_fetch_sub(&l->running, 1);
 	wake(l);
@@ -570,10 +582,11 @@ int lanes_init(struct lanes *l, const struct relay_config *config, struct via_se
 	l->source = source;
 	l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	l->main_up_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	return l->wake_fd >= 0 && l->main_up_fd >= 0
-		       ? 0
-		       : via_fail(err, via_err_from_errno(errno),
-				  "carry a migration\n%s\nraise ulimit -n", strerror(errno));
+	if (l->wake_fd < 0 || l->main_up_fd < 0)
+		return via_fail(err, via_err_from_errno(errno),
+				"carry a migration\n%s\nraise ulimit -n", strerror(errno));
+	lanes_show(l, true);
+	return 0;
 }
 
 void lanes_join(struct lanes *l)
@@ -603,7 +616,7 @@ int lanes_failure(const struct lanes *l, struct via_error *err)
 	return atomic_load(&l->failed) ? via_session_failure(l->session, err) : 0;
 }
 
-void lanes_result(const struct lanes *l, int rc, struct relay_result *r)
+void lanes_count(const struct lanes *l, struct relay_result *r)
 {
 	r->postcopy = atomic_load(&l->postcopy);
 	r->connections = l->nlanes;
@@ -612,6 +625,12 @@ void lanes_result(const struct lanes *l, int rc, struct relay_result *r)
 	r->packets = atomic_load(&l->packets);
 	via_session_stats(l->session, &r->session);
 	r->outcome = RELAY_BROKEN;
+}
+
+void lanes_result(struct lanes *l, int rc, struct relay_result *r)
+{
+	lanes_show(l, false);
+	lanes_count(l, r);
 	if (atomic_load(&l->shut) && atomic_load(&l->shut_well))
 		r->outcome = RELAY_COMPLETED;
 	else if (!rc && atomic_load(&l->had_main) && !atomic_load(&l->return_path))

@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "relay/facts.h"
 #include "relay/identify.h"
 #include "relay/main_stream.h"
 #include "relay/multifd_stream.h"
@@ -29,9 +30,10 @@ struct lanes {
 	const struct relay_config *config;
 	struct via_session *session;
 	bool source;
-	const char *qemu; /* destination: where it waits */
-	int wake_fd;      /* eventfd: a lane has ended, or main has learnt something */
-	int main_up_fd;   /* destination, eventfd: readable once QEMU has taken main */
+	const char *qemu;         /* destination: where it waits */
+	struct relay_facts facts; /* source: of its QEMU, before main's lane is started */
+	int wake_fd;              /* eventfd: a lane has ended, or main has learnt something */
+	int main_up_fd;           /* destination, eventfd: readable once QEMU has taken main */
 
 	/* what main's lane has seen, for the thread that identifies connections, and for the end */
 	_Atomic bool return_path, postcopy, answered, early_preempt;
@@ -43,10 +45,10 @@ struct lanes {
 
 	struct lane *list;    /* all that were started; the main thread's */
 	struct lane *preempt; /* source: prepared, or in use */
-	unsigned nlanes;
+	_Atomic unsigned nlanes;
 };
 
-/* Nothing but what the fields of @l say is kept. 0 or -ENOMEM. */
+/* Nothing but what the fields of @l say is kept; relay_look() finds them. 0 or -ENOMEM. */
 int lanes_init(struct lanes *l, const struct relay_config *config, struct via_session *session,
 	       bool source, struct via_error *err);
 
@@ -72,7 +74,16 @@ void lanes_join(struct lanes *l);
 /* 0, or why lanes have failed: the session's first cause. */
 int lanes_failure(const struct lanes *l, struct via_error *err);
 
-/* How it ended, by @rc, what serving returned, and by what has passed. Before the session's close. */
-void lanes_result(const struct lanes *l, int rc, struct relay_result *result);
+/*
+ * How it ended, by @rc, what serving returned, and by what has passed. Before the session's close;
+ * relay_look() finds them no more.
+ */
+void lanes_result(struct lanes *l, int rc, struct relay_result *result);
+
+/* What has passed so far. Any thread. */
+void lanes_count(const struct lanes *l, struct relay_result *result);
+
+/* watch.c: can relay_look() find them? */
+void lanes_show(struct lanes *l, bool there);
 
 #endif

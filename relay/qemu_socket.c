@@ -9,6 +9,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -167,6 +168,22 @@ int relay_check_address(const char *address, struct via_error *err)
 	if (path)
 		return unix_address(path, &sun, err);
 	return split(tcp_part(address), host) ? 0 : malformed(address, err);
+}
+
+int relay_check_peer(const char *address, struct via_error *err)
+{
+	char host[256];
+	const char *port = split(address, host);
+	/* split() takes both brackets off, or none. */
+	bool sound = port && (address[0] == '[' ? host[0] != '[' : !strchr(host, ':'));
+
+	if (sound && strspn(port, "0123456789") == strlen(port) && strlen(port) <= 5 &&
+	    strtol(port, NULL, 10) > 0 && strtol(port, NULL, 10) <= UINT16_MAX)
+		return 0;
+	return via_fail(err, -EINVAL,
+			"read the address `%s`\nnot a host and the number of a port\n"
+			"write HOST:PORT or [IPV6]:PORT",
+			address);
 }
 
 static int dial_tcp(const char *address, int *fd, struct via_error *err)

@@ -12,9 +12,11 @@
 
 #include <inttypes.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -410,7 +412,28 @@ void relay_qmp_close(struct relay_qmp *q)
 	free(q);
 }
 
-/* -- what a source opens ------------------------------------------------------------------- */
+/* Its process's: who has listened may have been root, that has become somebody else since. */
+int relay_qmp_owner(const struct relay_qmp *q, uid_t *uid, gid_t *gid, struct via_error *err)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+	struct stat process;
+	char path[32];
+
+	if (getsockopt(q->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len))
+		return via_fail(err, -EIO, "find QEMU's user\n%s\nsee whether QEMU still runs",
+				strerror(errno));
+	snprintf(path, sizeof(path), "/proc/%d", (int)peer.pid);
+	*uid = peer.uid;
+	*gid = peer.gid;
+	if (!stat(path, &process)) {
+		*uid = process.st_uid;
+		*gid = process.st_gid;
+	}
+	return 0;
+}
+
+/* -- what a source is set to ----------------------------------------------------------------- */
 
 /* @capabilities: [{"capability": "multifd", "state": true}, ...] */
 static bool is_on(const json_t *capabilities, const char *name)
@@ -428,9 +451,24 @@ static bool is_on(const json_t *capabilities, const char *name)
 	return false;
 }
 
+int relay_qmp_version(struct relay_qmp *q, const struct via_wait *wait, int *version,
+		      struct via_error *err)
+{
+	int major = 0, minor = 0;
+	json_t *answer = NULL;
+	int rc = relay_qmp_execute(q, "query-version", NULL, false, wait, &answer, err);
+
+	if (rc)
+		return rc;
+	(void)json_unpack(answer, "{s:{s:i, s:i}}", "qemu", "major", &major, "minor", &minor);
+	json_decref(answer);
+	*version = RELAY_QEMU(major, minor);
+	return 0;
+}
+
 /* A machine without a type is one whose channels come in today's order. */
-static int ask_machine(struct relay_qmp *q, const struct via_wait *wait, bool *pre_8,
-		       struct via_error *err)
+int relay_qmp_machine(struct relay_qmp *q, const struct via_wait *wait, bool *pre_8,
+		      struct via_error *err)
 {
 	json_t *arguments = json_pack("{s:s, s:s}", "path", "/machine", "property", "type");
 	json_t *type = NULL;
@@ -444,13 +482,41 @@ static int ask_machine(struct relay_qmp *q, const struct via_wait *wait, bool *p
 	return 0;
 }
 
-int relay_qmp_expected(struct relay_qmp *q, const struct via_wait *wait,
-		       struct relay_expected *expected, struct via_error *err)
+/* False: they are not what QEMU says. */
+static bool read_settings(const json_t *capabilities, const json_t *parameters, bool pre_8,
+			  struct relay_told *told)
 {
-	struct relay_expected e = {.known = true};
+	const char *tls_creds = json_string_value(json_object_get(parameters, "tls-creds"));
+	const char *compression =
+		json_string_value(json_object_get(parameters, "multifd-compression"));
+	json_int_t channels = json_integer_value(json_object_get(parameters, "multifd-channels"));
+	struct relay_expected *e = &told->expected;
+	struct relay_facts *f = &told->facts;
+	uint8_t record[RELAY_FACTS_MAX];
+
+	memset(told, 0, sizeof(*told));
+	f->known = e->known = true;
+	for (enum relay_capability c = 0; c < RELAY_CAPS; c++)
+		if (is_on(capabilities, relay_capability_name(c)))
+			f->on |= (uint16_t)(1u << c);
+	e->preempt = f->on & 1 << RELAY_CAP_POSTCOPY_PREEMPT;
+	e->early_preempt = e->preempt && pre_8;
+	e->tls = tls_creds && tls_creds[0];
+	if (f->on & 1 << RELAY_CAP_MULTIFD) {
+		if (channels < 1 || channels >= (json_int_t)RELAY_MULTIFD_MAX || !compression ||
+		    strlen(compression) > RELAY_COMPRESSION_MAX)
+			return false;
+		e->multifd = f->multifd_channels = (unsigned)channels;
+		snprintf(f->multifd_compression, sizeof(f->multifd_compression), "%s", compression);
+	}
+	return relay_facts_encode(f, record, sizeof(record)) > 0;
+}
+
+int relay_qmp_ask(struct relay_qmp *q, const struct via_wait *wait, struct relay_told *told,
+		  struct via_error *err)
+{
 	json_t *capabilities = NULL, *parameters = NULL;
-	const char *tls_creds;
-	json_int_t channels;
+	struct relay_told found;
 	bool pre_8;
 	int rc = relay_qmp_execute(q, "query-migrate-capabilities", NULL, false, wait,
 				   &capabilities, err);
@@ -459,22 +525,11 @@ int relay_qmp_expected(struct relay_qmp *q, const struct via_wait *wait,
 		rc = relay_qmp_execute(q, "query-migrate-parameters", NULL, false, wait,
 				       &parameters, err);
 	if (!rc)
-		rc = ask_machine(q, wait, &pre_8, err);
-	if (rc)
-		goto out;
-
-	e.preempt = is_on(capabilities, "postcopy-preempt");
-	e.early_preempt = e.preempt && pre_8;
-	tls_creds = json_string_value(json_object_get(parameters, "tls-creds"));
-	e.tls = tls_creds && tls_creds[0];
-	channels = json_integer_value(json_object_get(parameters, "multifd-channels"));
-	if (is_on(capabilities, "multifd"))
-		e.multifd = channels > 0 && channels < RELAY_MULTIFD_MAX ? (unsigned)channels : 0;
-	if (is_on(capabilities, "multifd") && !e.multifd)
-		rc = garbage(q, "multifd without its number of channels", err);
-	else
-		*expected = e;
-out:
+		rc = relay_qmp_machine(q, wait, &pre_8, err);
+	if (!rc && !read_settings(capabilities, parameters, pre_8, &found))
+		rc = garbage(q, "multifd without its number of channels, or its compression", err);
+	else if (!rc)
+		*told = found;
 	json_decref(capabilities);
 	json_decref(parameters);
 	return rc;

@@ -12,9 +12,11 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "core/error.h"
 #include "fabrics/fabric.h" /* struct via_wait */
+#include "relay/facts.h"
 #include "relay/identify.h"
 
 #define RELAY_QMP_EVENTS_MAX  64u        /* kept; of more, the oldest go */
@@ -59,12 +61,37 @@ int relay_qmp_execute(struct relay_qmp *q, const char *command, json_t *argument
 int relay_qmp_event(struct relay_qmp *q, const struct via_wait *wait, json_t **event,
 		    struct via_error *err);
 
+/* What a QEMU says of itself as the source of a migration. */
+struct relay_told {
+	struct relay_expected expected; /* the channels that it opens */
+	struct relay_facts facts;       /* what the destination's has to be set like; not binding */
+};
+
 /*
- * Which channels this QEMU, as the source, opens with the settings it has now. Ask when its
- * first connection is there: before, they may still change.
+ * The user and group that QEMU runs as: who has to get at what it shall open. -EIO, when they
+ * cannot be known.
+ */
+int relay_qmp_owner(const struct relay_qmp *q, uid_t *uid, gid_t *gid, struct via_error *err);
+
+#define RELAY_QEMU(MAJOR, MINOR) ((MAJOR)*100 + (MINOR))
+
+/* Which release it is: RELAY_QEMU(10, 1). Errors as of relay_qmp_execute(). */
+int relay_qmp_version(struct relay_qmp *q, const struct via_wait *wait, int *version,
+		      struct via_error *err);
+
+/*
+ * Does its machine open the preempt channel right after main (relay_machine_is_pre_8())?
+ * Errors as of relay_qmp_execute().
+ */
+int relay_qmp_machine(struct relay_qmp *q, const struct via_wait *wait, bool *pre_8,
+		      struct via_error *err);
+
+/*
+ * Ask this QEMU for the settings that it has now. A relay asks when the first connection is there:
+ * before, they may still change.
  * Errors as of relay_qmp_execute(); -EPROTO also when an answer is not what QEMU says.
  */
-int relay_qmp_expected(struct relay_qmp *q, const struct via_wait *wait,
-		       struct relay_expected *expected, struct via_error *err);
+int relay_qmp_ask(struct relay_qmp *q, const struct via_wait *wait, struct relay_told *told,
+		  struct via_error *err);
 
 #endif

@@ -10,6 +10,9 @@
 #include <unistd.h>
 
 #include "relay/lane.h"
+#include "relay/tune.h"
+
+#define HANDSHAKE_NS (10 * VIA_NS_PER_S)
 
 struct destination {
 	const struct relay_config *config;
@@ -34,18 +37,29 @@ static bool is_canceled(const struct destination *d)
 	return poll(&p, 1, 0) > 0;
 }
 
-/* Wait for a source relay. One that cannot be served is named, and the wait goes on. */
-static int accept_session(struct destination *d, struct via_error *err)
+/*
+ * Wait for a source relay. One that cannot be served is named, and the wait goes on: only what is
+ * wrong before anybody has come, such as the key, ends it.
+ */
+static int accept_session(struct destination *d, const struct relay_lost *lost,
+			  struct via_error *err)
 {
 	struct via_wait wait = {.deadline_ns = VIA_NEVER, .cancel_fd = d->config->cancel_fd};
 	struct via_session_config config;
 
-	relay_session_config(d->config, &config);
+	relay_session_config(d->config, lost, &config);
+	if (!config.handshake_ns)
+		config.handshake_ns = HANDSHAKE_NS;
 	for (;;) {
 		struct via_error why = {0};
-		int rc = via_session_accept(d->listen_fd, &config, &wait, &d->session, &why);
+		struct via_control *control;
+		int rc = via_control_accept(d->listen_fd, &config.credentials, &wait,
+					    config.handshake_ns, &control, &why);
+		bool hopeless = rc && via_err_scope(rc) == VIA_SCOPE_CALL;
 
-		if (!rc || is_canceled(d) || via_err_scope(rc) == VIA_SCOPE_CALL)
+		if (!rc)
+			rc = via_session_accept_control(control, &config, &wait, &d->session, &why);
+		if (!rc || hopeless || is_canceled(d))
 			return rc ? via_error_pass(err, &why) : 0;
 		relay_note(d->config, "%s: %s", why.what, why.seen);
 	}
@@ -115,6 +129,10 @@ static int serve_session(struct destination *d, struct via_error *err)
 		wait.deadline_ns = linger_deadline(d, wait.deadline_ns);
 		rc = via_stream_accept(d->session, &wait, &stream, &why);
 		failed = rc && via_session_failure(d->session, NULL);
+		if (failed) { /* meanwhile, perhaps: its cause is the one to be told */
+			why.code = 0;
+			rc = via_session_failure(d->session, &why);
+		}
 		if (!rc) {
 			rc = lane_start_destination(&d->lanes, stream, err);
 		} else if (rc == -ECANCELED && !failed) {
@@ -132,12 +150,13 @@ static int serve_session(struct destination *d, struct via_error *err)
 }
 
 static void end_session(struct destination *d, int rc, const struct via_error *why,
-			struct relay_result *result)
+			struct relay_lost *lost, struct relay_result *result)
 {
 	if (rc)
 		via_session_abort(d->session, why->code ? why : NULL);
 	lanes_join(&d->lanes);
 	lanes_result(&d->lanes, rc, result);
+	relay_keep_session(lost, d->session);
 	via_session_close(d->session);
 	d->session = NULL;
 	if (d->event_fd >= 0)
@@ -145,13 +164,15 @@ static void end_session(struct destination *d, int rc, const struct via_error *w
 	d->event_fd = -1;
 }
 
-static int serve(void *arg, struct relay_result *result, struct via_error *err)
+static int serve(void *arg, struct relay_lost *lost, struct relay_result *result,
+		 struct via_error *err)
 {
 	struct destination *d = arg;
-	int rc = accept_session(d, err);
+	int rc = accept_session(d, lost, err);
 
 	if (rc)
 		return rc;
+	relay_note_session(d->config, lost, d->session);
 	rc = lanes_init(&d->lanes, d->config, d->session, false, err);
 	d->lanes.qemu = d->qemu;
 	if (!rc)
@@ -160,7 +181,9 @@ static int serve(void *arg, struct relay_result *result, struct via_error *err)
 		rc = via_session_provide(d->session, NULL, err);
 	if (!rc)
 		rc = serve_session(d, err);
-	end_session(d, rc, err, result);
+	end_session(d, rc, err, lost, result);
+	if (result->outcome == RELAY_COMPLETED && result->postcopy)
+		tune_note_faults(d->config);
 	return rc;
 }
 

@@ -28,6 +28,7 @@ struct source {
 	const struct relay_config *config;
 	const char *peer;
 	int listen_fd;
+	struct relay_told told; /* by its QEMU */
 	struct relay_identify identify;
 	struct pending pending[PENDING_MAX]; /* in the order in which they were accepted */
 	unsigned npending;
@@ -83,6 +84,23 @@ static void read_first(struct pending *p)
 			c->ended = true;
 		else
 			c->len += (size_t)n;
+	}
+}
+
+/*
+ * Who is left from a session that had main may be early for the next: QEMU comes back as soon as
+ * one of its connections has ended. Others belonged to the old one, and QEMU closes them.
+ */
+static void close_ended(struct source *s)
+{
+	for (unsigned i = 0; i < s->npending;) {
+		read_first(&s->pending[i]);
+		if (!s->pending[i].candidate.ended) {
+			i++;
+			continue;
+		}
+		close(s->pending[i].fd);
+		forget(s, i);
 	}
 }
 
@@ -228,34 +246,66 @@ static int serve_session(struct source *s, struct via_error *err)
 	return rc ? rc : lanes_failure(&s->lanes, err);
 }
 
-/* Ask QEMU what it will open; it has begun to, so its settings are final. */
-static void ask_qemu(struct source *s)
+/* Ask QEMU how it is set; it has begun, so its settings are final. */
+static int ask_qemu(struct source *s, struct via_error *err)
 {
 	struct via_wait wait = {.deadline_ns = via_deadline_in(ASK_NS),
 				.cancel_fd = s->config->cancel_fd};
 	struct relay_qmp *qmp = NULL;
 	struct via_error why = {0};
+	int rc = 0;
 
-	if (!s->config->qmp)
-		return;
-	if (relay_qmp_open(s->config->qmp, &wait, &qmp, &why) ||
-	    relay_qmp_expected(qmp, &wait, &s->identify.expected, &why))
-		relay_note(s->config, "%s: %s: channels are inferred", why.what, why.seen);
+	s->told = s->config->told ? *s->config->told : (struct relay_told){0};
+	if (s->config->qmp)
+		rc = relay_qmp_open(s->config->qmp, &wait, &qmp, &why);
+	if (!rc && qmp)
+		rc = relay_qmp_ask(qmp, &wait, &s->told, &why);
 	relay_qmp_close(qmp);
+	if (rc && s->config->tune)
+		return via_error_pass(err, &why);
+	if (rc)
+		relay_note(s->config, "%s: %s: channels are inferred", why.what, why.seen);
+	if (s->config->tune)
+		s->told.facts.binding = true;
+	s->identify.expected = s->told.expected;
+	return 0;
 }
 
-static int connect_session(struct source *s, struct via_error *err)
+/*
+ * To the relay at the destination: in the session of a paused postcopy if there is one, or, where
+ * that relay was started again and does not know it, in a new one, which carries it just as well.
+ */
+static int connect_peer(struct source *s, struct via_session_config *config, struct via_error *err)
+{
+	struct via_error why = {0};
+	int rc = via_session_connect(s->peer, config, NULL, 0, s->config->cancel_fd, &s->session,
+				     &why);
+
+	if (rc != -ESTALE || !config->resume)
+		return rc ? via_error_pass(err, &why) : 0;
+	config->resume = NULL;
+	return via_session_connect(s->peer, config, NULL, 0, s->config->cancel_fd, &s->session,
+				   err);
+}
+
+static int connect_session(struct source *s, const struct relay_lost *lost, struct via_error *err)
 {
 	struct via_session_config config;
 	int rc;
 
-	relay_session_config(s->config, &config);
+	relay_session_config(s->config, lost, &config);
 	relay_identify_init(&s->identify, config.multifd,
 			    s->config->patience_ns ? s->config->patience_ns : PATIENCE_NS);
 	s->linger_until = VIA_NEVER;
-	ask_qemu(s);
-	rc = via_session_connect(s->peer, &config, NULL, 0, s->config->cancel_fd, &s->session, err);
-	return rc ? rc : lanes_init(&s->lanes, s->config, s->session, true, err);
+	rc = ask_qemu(s, err);
+	if (!rc)
+		rc = connect_peer(s, &config, err);
+	if (rc)
+		return rc;
+	relay_note_session(s->config, lost, s->session);
+	rc = lanes_init(&s->lanes, s->config, s->session, true, err);
+	s->lanes.facts = s->told.facts;
+	return rc;
 }
 
 /* Wait for QEMU's first connection. */
@@ -276,7 +326,7 @@ static int wait_for_qemu(const struct source *s, struct via_error *err)
 }
 
 static void end_session(struct source *s, int rc, const struct via_error *why,
-			struct relay_result *result)
+			struct relay_lost *lost, struct relay_result *result)
 {
 	if (!s->session)
 		return;
@@ -284,27 +334,31 @@ static void end_session(struct source *s, int rc, const struct via_error *why,
 		via_session_abort(s->session, why->code ? why : NULL);
 	lanes_join(&s->lanes);
 	lanes_result(&s->lanes, rc, result);
+	relay_keep_session(lost, s->session);
 	via_session_close(s->session);
 	s->session = NULL;
 }
 
-static int serve(void *arg, struct relay_result *result, struct via_error *err)
+static int serve(void *arg, struct relay_lost *lost, struct relay_result *result,
+		 struct via_error *err)
 {
 	struct source *s = arg;
-	bool resumes = false; /* who is there already is for the next session */
-	int rc = wait_for_qemu(s, err);
+	bool had_main = false;
+	int rc;
 
+	close_ended(s);
+	rc = wait_for_qemu(s, err);
 	if (rc)
 		return rc;
 	accept_all(s);
-	rc = connect_session(s, err);
+	rc = connect_session(s, lost, err);
 	if (!rc) {
 		rc = serve_session(s, err);
-		resumes = main_has_left(s);
+		had_main = atomic_load(&s->lanes.had_main);
 	}
-	if (!resumes)
+	if (!had_main)
 		close_pending(s);
-	end_session(s, rc, err, result);
+	end_session(s, rc, err, lost, result);
 	return rc;
 }
 

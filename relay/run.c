@@ -24,13 +24,31 @@ void relay_note(const struct relay_config *config, const char *fmt, ...)
 	config->note(config->arg, line);
 }
 
-void relay_session_config(const struct relay_config *config, struct via_session_config *session)
+void relay_session_config(const struct relay_config *config, const struct relay_lost *lost,
+			  struct via_session_config *session)
 {
 	*session = config->session;
+	session->resume = lost->is ? &lost->point : NULL;
+	session->or_new = true;
 	session->streams = true;
 	session->multifd =
 		VIA_MULTIFD_MAX < RELAY_MULTIFD_MAX ? VIA_MULTIFD_MAX : RELAY_MULTIFD_MAX;
 	session->preempt = RELAY_PREEMPT_LANES;
+}
+
+void relay_note_session(const struct relay_config *config, const struct relay_lost *lost,
+			const struct via_session *session)
+{
+	if (lost->is)
+		relay_note(config, via_session_is_resumed(session)
+					   ? "the session that was lost is resumed"
+					   : "a new session: the peer has been started again");
+}
+
+void relay_keep_session(struct relay_lost *lost, struct via_session *session)
+{
+	via_session_resume_point(session, &lost->point);
+	lost->is = true;
 }
 
 static bool is_canceled(const struct relay_config *config)
@@ -43,6 +61,7 @@ static bool is_canceled(const struct relay_config *config)
 int relay_run(const struct relay_config *config, relay_serve_fn *serve, void *arg,
 	      struct relay_result *result, struct via_error *err)
 {
+	struct relay_lost lost = {0};
 	bool resumable = false; /* the last one may go on where it was cut off */
 	unsigned migrations = 0;
 
@@ -51,7 +70,7 @@ int relay_run(const struct relay_config *config, relay_serve_fn *serve, void *ar
 
 		memset(result, 0, sizeof(*result));
 		result->outcome = RELAY_BROKEN;
-		if (!serve(arg, result, &why) && result->outcome == RELAY_BROKEN)
+		if (!serve(arg, &lost, result, &why) && result->outcome == RELAY_BROKEN)
 			via_fail(&why, -ECONNRESET,
 				 "carry a migration\nQEMU has cut it off\n"
 				 "see what query-migrate says on both hosts");
@@ -66,6 +85,7 @@ int relay_run(const struct relay_config *config, relay_serve_fn *serve, void *ar
 		if (config->ended)
 			config->ended(config->arg, result, &why);
 		resumable = result->outcome == RELAY_BROKEN && (resumable || result->postcopy);
+		lost.is = lost.is && resumable;
 		if (is_canceled(config) || !(config->keep || resumable))
 			return why.code ? via_error_pass(err, &why) : 0;
 		relay_note(config,

@@ -14,7 +14,8 @@
 
 /* clang-format off */
 static const enum option_id options[] = {
-	OPTION_ROLE, OPTION_LISTEN, OPTION_PEER, OPTION_QEMU, OPTION_QMP, OPTION_PSK, OPTION_PSK_IDENTITY,
+	OPTION_ROLE, OPTION_LISTEN, OPTION_PEER, OPTION_QEMU, OPTION_QMP, OPTION_TUNE, OPTION_PSK,
+	OPTION_PSK_IDENTITY, OPTION_TLS_CREDS, OPTION_TLS_HOSTNAME, OPTION_TLS_AUTHZ_NAME,
 	OPTION_INSECURE, OPTION_FABRIC, OPTION_DEAD_AFTER, OPTION_KEEP, OPTION_VERBOSE, OPTION_JSON, 0};
 /* clang-format on */
 
@@ -93,8 +94,12 @@ static int check(const struct settings *s, struct via_error *err)
 		missing = "--peer HOST:PORT";
 	else if (!strcmp(s->role, "destination") && !s->qemu)
 		missing = "--qemu ADDRESS";
+	else if (s->tune && !s->qmp)
+		missing = "--qmp SOCKET for --tune";
 	if (missing)
 		return via_fail(err, -EINVAL, "relay\nno %s\nsee `viaduct relay --help`", missing);
+	if (s->peer && relay_check_peer(s->peer, err))
+		return -EINVAL;
 	return s->qemu ? relay_check_address(s->qemu, err) : 0;
 }
 
@@ -112,27 +117,31 @@ static int serve(const struct settings *s, int listen_fd, struct via_error *err)
 {
 	struct relay_config config = {
 		.session = {.fabric = s->fabric,
-			    .credentials = {.psk_file = s->psk,
-					    .psk_identity = s->psk_identity,
-					    .insecure = s->insecure},
+			    .credentials = settings_credentials(s),
 			    .handshake_ns = HANDSHAKE_NS,
 			    .dead_after_ns = s->dead_after_ns},
 		.keep = s->keep,
 		.qmp = s->qmp,
+		.tune = s->tune,
 		.note = note,
 		.ended = ended,
 	};
+	bool source = !strcmp(s->role, "source");
 	struct settings settings = *s;
 	struct relay_result result;
 	int rc = interrupt_start(&config.cancel_fd, NULL, err);
 
 	config.arg = &settings;
-	if (rc)
+	if (!rc && source && s->tune)
+		rc = relay_tune(&config, err); /* whoever reads the announcement may migrate */
+	if (rc) {
+		report_error(err);
+		interrupt_stop();
 		return rc;
+	}
 	announce(s, listen_fd);
-	rc = !strcmp(s->role, "source")
-		     ? relay_source(listen_fd, s->peer, &config, &result, err)
-		     : relay_destination(listen_fd, s->qemu, &config, &result, err);
+	rc = source ? relay_source(listen_fd, s->peer, &config, &result, err)
+		    : relay_destination(listen_fd, s->qemu, &config, &result, err);
 	interrupt_stop();
 	return rc;
 }
@@ -164,5 +173,10 @@ const struct command command_relay = {
 		 "       viaduct relay --role destination --listen HOST:PORT --qemu ADDRESS\n"
 		 "                     [OPTION...]",
 	.options = options,
+	.more = "--tune at the source, before it listens: return-path on; postcopy-preempt on,\n"
+		"where postcopy-ram is; multifd on, where QEMU takes it beside what else is on;\n"
+		"no limit of bandwidth, where it is QEMU's default.\n"
+		"--tune at the destination, whose QEMU has -incoming defer: what must be alike as\n"
+		"at the source, then migrate-incoming; migrate-recover when postcopy has paused.",
 	.run = run,
 };

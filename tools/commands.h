@@ -11,6 +11,7 @@ extern const struct command command_demo;
 extern const struct command command_send;
 extern const struct command command_receive;
 extern const struct command command_relay;
+extern const struct command command_migrate_qemu;
 extern const struct command command_fabrics;
 
 #endif

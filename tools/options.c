@@ -16,6 +16,10 @@
 #define FIRST_ID   256 /* what getopt_long() returns for an option: above every short one */
 #define ROUNDS_MAX 1000000
 
+#define REPEAT_MAX     100 /* of a benchmark */
+#define SECONDS_MAX    3600
+#define NEIGHBOURS_MAX 1024
+
 #define HELP_COLUMN 22 /* of what stands left; a longer option has a line of its own */
 
 typedef int take_fn(struct settings *s, const char *value, struct via_error *err);
@@ -72,6 +76,21 @@ static int take_identity(struct settings *s, const char *v, struct via_error *er
 	return take_text(&s->psk_identity, v, err);
 }
 
+static int take_tls_creds(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_text(&s->tls_creds, v, err);
+}
+
+static int take_tls_hostname(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_text(&s->tls_hostname, v, err);
+}
+
+static int take_tls_authz_name(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_text(&s->tls_authz_name, v, err);
+}
+
 static int take_insecure(struct settings *s, const char *v, struct via_error *err)
 {
 	(void)v;
@@ -80,10 +99,19 @@ static int take_insecure(struct settings *s, const char *v, struct via_error *er
 	return 0;
 }
 
+static int take_integrity(struct settings *s, const char *v, struct via_error *err)
+{
+	(void)v;
+	(void)err;
+	s->integrity = true;
+	return 0;
+}
+
 static int take_memory(struct settings *s, const char *v, struct via_error *err)
 {
 	int rc = parse_size(v, &s->memory, err);
 
+	s->has_memory = true;
 	if (!rc && (s->memory == 0 || s->memory % 4096))
 		rc = via_fail(err, -EINVAL,
 			      "the guest's memory\n%s\nwrite a multiple of 4K, at least 4K", v);
@@ -218,12 +246,78 @@ static int take_qmp(struct settings *s, const char *v, struct via_error *err)
 	return take_text(&s->qmp, v, err);
 }
 
+static int take_tune(struct settings *s, const char *v, struct via_error *err)
+{
+	(void)v;
+	(void)err;
+	s->tune = true;
+	return 0;
+}
+
+static int take_to(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_text(&s->to, v, err);
+}
+
+static int take_qemu_multifd(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_number(v, 0, 255, &s->channels, err); /* as many as QEMU has */
+}
+
+static int take_qemu_preempt(struct settings *s, const char *v, struct via_error *err)
+{
+	(void)v;
+	(void)err;
+	s->preempt_channel = true;
+	return 0;
+}
+
+static int take_qemu_resume(struct settings *s, const char *v, struct via_error *err)
+{
+	(void)v;
+	(void)err;
+	s->resume_paused = true;
+	return 0;
+}
+
+static int take_timeout(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_positive_duration(v, &s->timeout_ns, err);
+}
+
 static int take_keep(struct settings *s, const char *v, struct via_error *err)
 {
 	(void)v;
 	(void)err;
 	s->keep = true;
 	return 0;
+}
+
+static int take_only(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_text(&s->only, v, err);
+}
+
+static int take_repeat(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_number(v, 1, REPEAT_MAX, &s->repeat, err);
+}
+
+/* "2" are seconds here, and any duration will do. */
+static int take_seconds(struct settings *s, const char *v, struct via_error *err)
+{
+	uint64_t seconds;
+
+	if (!v[strspn(v, "0123456789")] && !take_number(v, 1, SECONDS_MAX, &seconds, NULL)) {
+		s->run_ns = seconds * VIA_NS_PER_S;
+		return 0;
+	}
+	return take_positive_duration(v, &s->run_ns, err);
+}
+
+static int take_neighbour(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_number(v, 0, NEIGHBOURS_MAX, &s->neighbours, err);
 }
 
 static int take_verbose(struct settings *s, const char *v, struct via_error *err)
@@ -250,12 +344,16 @@ static const struct {
 	take_fn *take;
 } table[OPTION_COUNT] = {
 	[OPTION_FABRIC] = {"fabric", "SPEC", "one of `viaduct fabrics`[,key=value...], or auto", take_fabric},
-	[OPTION_PEER] = {"peer", "HOST:PORT", "where `viaduct receive`, or the other relay, listens", take_peer},
+	[OPTION_PEER] = {"peer", "HOST:PORT", "where the other end waits: receive, relay or bench", take_peer},
 	[OPTION_LISTEN] = {"listen", "HOST:PORT", "where to wait; port 0: any. A relay: also unix:PATH", take_listen},
 	[OPTION_PSK] = {"psk", "FILE", "pre-shared key for TLS, in a file like QEMU's keys.psk", take_psk},
 	[OPTION_PSK_IDENTITY] = {"psk-identity", "NAME", "the line of the key file to use (default: the first)", take_identity},
+	[OPTION_TLS_CREDS] = {"tls-creds", "FOLDER", "certificates for TLS, as QEMU's tls-creds-x509", take_tls_creds},
+	[OPTION_TLS_HOSTNAME] = {"tls-hostname", "NAME", "whom the peer's certificate names (default: its host)", take_tls_hostname},
+	[OPTION_TLS_AUTHZ_NAME] = {"tls-authz-name", "PATTERN", "subjects of certificates that may connect; * and ?", take_tls_authz_name},
 	[OPTION_INSECURE] = {"insecure", NULL, "allow plain text to other hosts: no authentication", take_insecure},
-	[OPTION_MEMORY] = {"memory", "SIZE", "guest RAM (default 512M)", take_memory},
+	[OPTION_INTEGRITY] = {"integrity", NULL, "check each page that arrives by a digest of it", take_integrity},
+	[OPTION_MEMORY] = {"memory", "SIZE", "guest RAM (default 512M; bench: as the row has it)", take_memory},
 	[OPTION_VCPUS] = {"vcpus", "N", "vCPU threads that write it (default 2)", take_vcpus},
 	[OPTION_DIRTY_RATE] = {"dirty-rate", "RATE", "how much they write (default 100M/s)", take_dirty_rate},
 	[OPTION_MULTIFD] = {"multifd", "N", "multifd channels (default 2)", take_multifd},
@@ -275,8 +373,18 @@ static const struct {
 	[OPTION_SEED] = {"seed", "N", "of the guest's writes (default: by the clock)", take_seed},
 	[OPTION_ROLE] = {"role", "ROLE", "source: beside the QEMU that sends; or destination", take_role},
 	[OPTION_QEMU] = {"qemu", "ADDRESS", "where the QEMU beside it waits: unix:PATH or HOST:PORT", take_qemu},
-	[OPTION_QMP] = {"qmp", "SOCKET", "ask the source's QEMU which channels it opens", take_qmp},
+	[OPTION_QMP] = {"qmp", "SOCKET", "the QMP socket of the QEMU on this host", take_qmp},
+	[OPTION_TUNE] = {"tune", NULL, "set that QEMU, and say what; on both sides", take_tune},
+	[OPTION_TO] = {"to", "HOST:PORT", "where the destination's `viaduct relay --tune` listens", take_to},
+	[OPTION_QEMU_MULTIFD] = {"multifd", "N", "multifd channels (default 0: all on main)", take_qemu_multifd},
+	[OPTION_QEMU_PREEMPT] = {"preempt", NULL, "with postcopy: a channel for pages that are asked for", take_qemu_preempt},
+	[OPTION_QEMU_RESUME] = {"resume", NULL, "go on with a migration that has paused", take_qemu_resume},
+	[OPTION_TIMEOUT] = {"timeout", "TIME", "cancel it after so long, if the guest has not moved", take_timeout},
 	[OPTION_KEEP] = {"keep", NULL, "serve one migration after the other", take_keep},
+	[OPTION_ONLY] = {"only", "CASE", "cases that have this: size=4096,channels=1", take_only},
+	[OPTION_REPEAT] = {"repeat", "R", "measure each case so often (default 5)", take_repeat},
+	[OPTION_SECONDS] = {"seconds", "S", "of each measurement, more or less (default 1)", take_seconds},
+	[OPTION_NEIGHBOUR] = {"neighbour", "N", "so many busy processes beside (default 0)", take_neighbour},
 	[OPTION_VERBOSE] = {"verbose", NULL, "debug lines on stderr", take_verbose},
 	[OPTION_JSON] = {"json", NULL, "one JSON object on stdout", take_json},
 };
@@ -293,7 +401,9 @@ void settings_init(struct settings *s)
 			       .downtime_ns = 300 * VIA_NS_PER_MS,
 			       .dead_after_ns = 5 * VIA_NS_PER_S,
 			       .recover_within_ns = VIA_NEVER,
-			       .seed = via_now_ns()};
+			       .seed = via_now_ns(),
+			       .repeat = 5,
+			       .run_ns = VIA_NS_PER_S};
 }
 
 void settings_free(struct settings *s)
@@ -303,9 +413,25 @@ void settings_free(struct settings *s)
 	free(s->listen);
 	free(s->psk);
 	free(s->psk_identity);
+	free(s->tls_creds);
+	free(s->tls_hostname);
+	free(s->tls_authz_name);
 	free(s->role);
 	free(s->qemu);
 	free(s->qmp);
+	free(s->to);
+	free(s->operand);
+	free(s->only);
+}
+
+struct via_credentials settings_credentials(const struct settings *s)
+{
+	return (struct via_credentials){.psk_file = s->psk,
+					.psk_identity = s->psk_identity,
+					.tls_creds = s->tls_creds,
+					.tls_hostname = s->tls_hostname,
+					.tls_authz_name = s->tls_authz_name,
+					.insecure = s->insecure};
 }
 
 void options_help(const struct command *command, FILE *out)
@@ -323,6 +449,8 @@ void options_help(const struct command *command, FILE *out)
 			fprintf(out, "  %-*s %s\n", HELP_COLUMN, left, table[*id].help);
 	}
 	fprintf(out, "  %-*s %s\n", HELP_COLUMN, "--help", "this text");
+	if (command->more)
+		fprintf(out, "\n%s\n", command->more);
 }
 
 static int take(const struct command *command, enum option_id id, struct settings *s,
@@ -382,6 +510,12 @@ int options_parse(const struct command *command, int argc, char **argv, struct s
 		if (id < FIRST_ID)
 			return refused(command, id, argv, err);
 		rc = take(command, (enum option_id)(id - FIRST_ID), s, err);
+		if (rc)
+			return rc;
+	}
+	if (command->takes_operand && optind < argc) {
+		int rc = take_text(&s->operand, argv[optind++], err);
+
 		if (rc)
 			return rc;
 	}

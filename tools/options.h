@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "core/error.h"
+#include "transport/control.h"
 
 /* Exit statuses of the program. */
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
@@ -21,11 +22,21 @@ struct settings {
 	char *listen;
 	char *psk;
 	char *psk_identity;
-	char *role; /* of a relay: "source" or "destination" */
-	char *qemu; /* where a destination relay's QEMU waits */
-	char *qmp;  /* socket of a source relay's QEMU */
-	bool keep;  /* a relay that serves one migration after the other */
+	char *tls_creds;
+	char *tls_hostname;
+	char *tls_authz_name;
+	char *role;           /* of a relay: "source" or "destination" */
+	char *qemu;           /* where a destination relay's QEMU waits */
+	char *qmp;            /* socket of a relay's QEMU */
+	bool tune;            /* a relay that sets its QEMU */
+	char *to;             /* the relay that a QEMU is migrated to */
+	uint64_t channels;    /* multifd of a QEMU; 0: none */
+	bool preempt_channel; /* of a QEMU */
+	bool resume_paused;   /* a QEMU's migration */
+	uint64_t timeout_ns;  /* 0: none */
+	bool keep;            /* a relay that serves one migration after the other */
 	bool insecure;
+	bool integrity;
 	bool json;
 	bool verbose;
 	bool quiet;      /* no progress; set by demo for its second process */
@@ -48,6 +59,12 @@ struct settings {
 	bool retry;                 /* resume a lost session without being told */
 	uint64_t seed;
 	bool has_seed;
+	bool has_memory;
+	char *operand; /* the argument that is no option, where the command takes one */
+	char *only;    /* cases of a benchmark */
+	uint64_t repeat;
+	uint64_t run_ns; /* of one measurement */
+	uint64_t neighbours;
 };
 
 enum option_id {
@@ -56,7 +73,11 @@ enum option_id {
 	OPTION_LISTEN,
 	OPTION_PSK,
 	OPTION_PSK_IDENTITY,
+	OPTION_TLS_CREDS,
+	OPTION_TLS_HOSTNAME,
+	OPTION_TLS_AUTHZ_NAME,
 	OPTION_INSECURE,
+	OPTION_INTEGRITY,
 	OPTION_MEMORY,
 	OPTION_VCPUS,
 	OPTION_DIRTY_RATE,
@@ -78,7 +99,17 @@ enum option_id {
 	OPTION_ROLE,
 	OPTION_QEMU,
 	OPTION_QMP,
+	OPTION_TUNE,
+	OPTION_TO,
+	OPTION_QEMU_MULTIFD,
+	OPTION_QEMU_PREEMPT,
+	OPTION_QEMU_RESUME,
+	OPTION_TIMEOUT,
 	OPTION_KEEP,
+	OPTION_ONLY,
+	OPTION_REPEAT,
+	OPTION_SECONDS,
+	OPTION_NEIGHBOUR,
 	OPTION_VERBOSE,
 	OPTION_JSON,
 	OPTION_COUNT,
@@ -90,6 +121,8 @@ struct command {
 	const char *summary;           /* one line for `viaduct --help` */
 	const char *usage;             /* behind "viaduct NAME" */
 	const enum option_id *options; /* ends with 0 */
+	bool takes_operand;            /* one argument that is no option */
+	const char *more;              /* behind the options in its help; may be NULL */
 	int (*run)(const struct settings *settings);
 };
 
@@ -103,6 +136,9 @@ void settings_free(struct settings *s);
  */
 int options_parse(const struct command *command, int argc, char **argv, struct settings *s,
 		  struct via_error *err);
+
+/* What of @s proves who this is; the strings stay its own. */
+struct via_credentials settings_credentials(const struct settings *s);
 
 /* Print the help of @command. */
 void options_help(const struct command *command, FILE *out);

@@ -75,29 +75,34 @@ static void format_line(const struct via_progress *p, char *line, size_t cap)
 		 rate, format_bytes(p->dirty_rate, dirty, sizeof(dirty)), down);
 }
 
+void progress_print(struct progress_view *view, const char *name, bool changed, const char *line)
+{
+	int width = WIDTH - (int)strlen(name);
+	uint64_t now = via_now_ns();
+
+	if (!view->terminal && !changed && now - view->shown_ns < PLAIN_NS)
+		return;
+	view->shown_ns = now;
+	if (!view->terminal) {
+		fprintf(stderr, "%s%s\n", name, line);
+		return;
+	}
+	fprintf(stderr, "\r%s%s%s%-*.*s", view->color ? "\033[1m" : "", name,
+		view->color ? "\033[0m" : "", width, width, line);
+	fflush(stderr);
+	view->line_open = true;
+}
+
 void progress_show(void *arg, const struct via_progress *p)
 {
 	struct progress_view *view = arg;
 	bool changed = view->phase != p->phase || view->round != p->round;
-	uint64_t now = via_now_ns();
 	char line[160];
-	int width;
 
-	if (!view->terminal && !changed && now - view->shown_ns < PLAIN_NS)
-		return;
 	view->phase = p->phase;
 	view->round = p->round;
-	view->shown_ns = now;
 	format_line(p, line, sizeof(line));
-	if (!view->terminal) {
-		fprintf(stderr, "%s%s\n", phase_name(p->phase), line);
-		return;
-	}
-	width = WIDTH - (int)strlen(phase_name(p->phase));
-	fprintf(stderr, "\r%s%s%s%-*.*s", view->color ? "\033[1m" : "", phase_name(p->phase),
-		view->color ? "\033[0m" : "", width, width, line);
-	fflush(stderr);
-	view->line_open = true;
+	progress_print(view, phase_name(p->phase), changed, line);
 }
 
 void progress_end(struct progress_view *view)

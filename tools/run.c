@@ -48,9 +48,8 @@ static struct via_session_config session_config(const struct settings *s)
 	return (struct via_session_config){.fabric = s->fabric,
 					   .multifd = (unsigned)s->multifd,
 					   .preempt = (unsigned)s->preempt,
-					   .credentials = {.psk_file = s->psk,
-							   .psk_identity = s->psk_identity,
-							   .insecure = s->insecure},
+					   .credentials = settings_credentials(s),
+					   .integrity = s->integrity,
 					   .handshake_ns = HANDSHAKE_NS,
 					   .dead_after_ns = s->dead_after_ns};
 }

@@ -70,6 +70,8 @@ struct progress_view {
 	uint64_t shown_ns;
 };
 void progress_init(struct progress_view *view);
+/* @line behind @name, now, or when @changed is false not more often than the live line needs. */
+void progress_print(struct progress_view *view, const char *name, bool changed, const char *line);
 /* For via_migrate_config.progress; arg is a progress_view. */
 void progress_show(void *arg, const struct via_progress *progress);
 /* End an open live line, so that other text can follow. */

@@ -11,7 +11,7 @@
 #include "tools/run.h"
 
 static const struct command *const commands[] = {
-	&command_demo, &command_receive, &command_send, &command_relay, &command_fabrics,
+	&command_demo,         &command_receive, &command_send,  &command_relay,
 };
 
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -21,7 +21,7 @@ static void print_help(FILE *out)
 	fprintf(out, "usage: viaduct COMMAND [OPTION...]\n\n"
 		     "Live migration of virtual machines over RDMA and other fast fabrics.\n\n");
 	for (size_t i = 0; i < NCOMMANDS; i++)
-		fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+		fprintf(out, "  %-12s %s\n", commands[i]->name, commands[i]->summary);
 	fprintf(out, "\n`viaduct COMMAND --help` shows the options of a command.\n");
 }
 

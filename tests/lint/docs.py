@@ -20,7 +20,7 @@ HEADING = re.compile(r"^#{1,6} +(.*?) *$", re.M)
 PATH = re.compile(r"(?<![\w./-])([\w.]+/[\w./-]*\w)")
 SCRIPT = re.compile(r"(?<![\w/-])(?:scripts|\.ci)/[\w-]+")
 # A command and what follows it, up to what ends it in a shell or in a sentence.
-COMMAND = re.compile(r"(?:^|[\s`/])(viaduct [a-z]+|scripts/[\w-]+)((?:\\\n|[^\n`|;&#])*)", re.M)
+COMMAND = re.compile(r"(?:^|[\s`/])(viaduct [a-z-]+|scripts/[\w-]+)((?:\\\n|[^\n`|;&#])*)", re.M)
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 # Whose home it was, or where it was mounted, nobody else knows.
 ABSOLUTE = re.compile(r"(?:^|[\s`'\"(=])(/[\w.-]+)/", re.M)

@@ -18,6 +18,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tools"))
 
 # pylint: disable=wrong-import-position
+import costs  # pylint: disable=unused-import
 import harness
 import peers
 import scenarios
@@ -29,7 +30,7 @@ OLD_MACHINES = ["11.1@7.2", "11.1@8.0", "11.1@8.2", "11.1@9.2"]
 DIFFERENT = ["7.2-10.0", "7.2-11.1", "10.0-11.1", "11.1-10.0"]
 QUICK = re.compile("|".join([
     r"unix/11\.1/(precopy|multifd-4|preempt|multifd-preempt-2|connections-120|bytes-210"
-    r"|recover-preempt|cancel-multifd-4|source-dies-precopy)$",
+    r"|recover-same-multifd-preempt-2|cancel-multifd-4|source-dies-precopy)$",
     r"(proxy|relay)/unix/11\.1/relay-dies-source-precopy$", r"tcp/11\.1/multifd-preempt-2$",
     r"unix/10\.0/(preempt|multifd-postcopy-2)$", r"unix/7\.2/multifd-4$",
     r"(direct|relay)/unix/7\.2/connections-120$"]))
@@ -83,8 +84,11 @@ def main():
                         help="the cases in whose names it is found")
     parser.add_argument("--quick", action="store_true", help="a choice of less than a minute")
     parser.add_argument("--fabric", help="of the relay, as for viaduct send")
+    parser.add_argument("--memory", type=int, default=peers.MEMORY_MIB, metavar="MIB",
+                        help="of the guest (default: %(default)s)")
     parser.add_argument("--list", action="store_true", help="print the names, and run none")
     options = parser.parse_args()
+    peers.MEMORY_MIB = options.memory
     chosen = list(cases(options))
     if options.list:
         print("\n".join(name for name, _ in chosen))

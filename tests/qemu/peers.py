@@ -5,6 +5,7 @@ import collections
 import ctypes
 import functools
 import pathlib
+import re
 import signal
 import subprocess
 import time
@@ -17,6 +18,7 @@ from qmp import Monitor
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PR_SET_PDEATHSIG = 1
 BOOT_S = 30
+MEMORY_MIB = 64  # of a guest
 SCRATCH = 0x3ff  # a register of the guest's serial port: what is in it, the guest obeys
 LOAD_MIB = 4  # of a guest's memory, up to 2 GiB, that hold no pattern
 
@@ -62,6 +64,20 @@ class Program(Run):
         """Of all its threads, until now."""
         return time.clock_gettime(~self.pid << 3 | 2)  # as the kernel numbers clocks of processes
 
+    def wakes(self):
+        """How often its threads have gone to sleep, until now."""
+        return sum(int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", f.read_text(), re.M)[1])
+                   for f in pathlib.Path(f"/proc/{self.pid}/task").glob("*/status"))
+
+    def memory_mib(self):
+        """Its memory now, by kind, and the most that it ever had (`peak`)."""
+        text = pathlib.Path(f"/proc/{self.pid}/smaps_rollup").read_text(encoding="ascii")
+        text += pathlib.Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
+        kinds = {"rss": "Rss", "pss": "Pss", "anonymous": "Anonymous", "locked": "Locked",
+                 "peak": "VmHWM", "pinned": "VmPin"}
+        return {kind: int(re.search(rf"^{name}:\s+(\d+)", text, re.M)[1]) / 1024
+                for kind, name in kinds.items()}
+
 
 class Qemu(Program):
     """QEMU @peer with the guest, running, or waiting for one with @incoming.
@@ -69,9 +85,11 @@ class Qemu(Program):
     Its console is its stdout. @load: the guest's parameters, by name.
     """
 
-    def __init__(self, peer, folder, role, machine="q35", memory_mib=64, incoming=False, **load):
+    def __init__(self, peer, folder, role, machine="q35", memory_mib=None, incoming=False, **load):
         self.peer, self.role, self.closed = peer, role, False
+        memory_mib = memory_mib or MEMORY_MIB
         self.monitor = Monitor(f"{folder}/{role}.qmp")
+        self.qmp = f"{folder}/{role}.own"  # a second one, for the program that is tested
         words = {"mib": memory_mib - LOAD_MIB, **load}
         self.pages = words["mib"] * 256
         super().__init__(
@@ -82,6 +100,7 @@ class Qemu(Program):
             "-kernel", guest.program(), "-append", " ".join(f"{k}={v}" for k, v in words.items()),
             "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
             "-qmp", f"unix:{folder}/{role}.qmp,server=off",
+            "-qmp", f"unix:{self.qmp},server=on,wait=off",
             *(["-incoming", "defer"] if incoming else []))
         self.monitor.open(BOOT_S)
         self.execute = self.monitor.execute
@@ -114,12 +133,16 @@ class Qemu(Program):
         self.execute("migrate-set-parameters", **parameters)
 
     def expect(self, uri, command="migrate-incoming"):
-        """Have it wait for a migration; the address where it does, as a migration's URI."""
+        """Have it wait for a migration; the address where it does, as a migration's URI.
+
+        It is asked for a port only when it was to choose one: its main loop may stand still
+        until a paused migration goes on.
+        """
         self.execute(command, uri=uri)
-        address = self.execute("query-migrate").get("socket-address", [{}])[-1]
-        if uri.startswith("tcp:"):
-            return f"tcp:{address['host']}:{address['port']}"
-        return uri
+        if not uri.endswith(":0"):
+            return uri
+        address = self.execute("query-migrate")["socket-address"][-1]
+        return f"tcp:{address['host']}:{address['port']}"
 
     def cleanup(self):
         self.monitor.close()

@@ -8,11 +8,13 @@ what it is known to get wrong by itself is skipped, with the reason.
 import collections
 import itertools
 import json
+import signal
 
 import harness
 from harness import Failure, Skip, check
 from migration import SOON_S, Migration, bandwidth, mode
 from qmp import Refused
+from transports import ImpatientRelay
 
 SLOW = bandwidth(16, 16)  # MiB/s: seconds in which something can happen
 
@@ -157,8 +159,12 @@ def _(setting):
 # -- recovery ------------------------------------------------------------------------------
 
 
-def recovers(chosen, hurt):
-    """@hurt comes between the two while the guest runs at the destination, and they go on."""
+def recovers(chosen, hurt, same=False, restarted=()):
+    """@hurt comes between the two while the guest runs at the destination, and they go on.
+
+    Elsewhere, or, with @same, where they were, and through whoever stands between, of whom those
+    in @restarted had to be started again.
+    """
     def run(setting):
         migrating = started(setting, chosen, SLOW)
         if migrating:
@@ -167,7 +173,9 @@ def recovers(chosen, hurt):
                 migrating.switch()
                 hurt(migrating)
                 migrating.pause()
-                migrating.recover()
+                migrating.recover(same)
+                if same:
+                    migrating.way.check_resumed(restarted)
                 tell(migrating.verify())
     return run
 
@@ -183,11 +191,70 @@ def cut(migrating):
 
 for _name in ("postcopy", "preempt", "multifd-preempt-2"):
     scenario(f"recover-{_name}", basic=_name == "preempt")(recovers(MODES[_name], cut))
+    scenario(f"recover-same-{_name}", basic=_name == "preempt")(
+        recovers(MODES[_name], cut, same=True))
+
+
+@scenario("recover-twice-multifd-preempt-2")
+def _(setting):
+    def twice(migrating):
+        cut(migrating)
+        migrating.pause()
+        since = migrating.begin_again(migrating.there)
+        for qemu, after in since.items():
+            qemu.monitor.status("postcopy-active", after=after)
+        migrating.destination.live(10)  # before it has the preempt channel, QEMU cannot be helped
+        cut(migrating)
+        migrating.pause(since)
+    recovers(MODES["multifd-preempt-2"], twice, same=True)(setting)
+
+
 for _role in ("source", "destination"):
     @scenario(f"relay-dies-{_role}-in-postcopy")
     def _(setting, role=_role):
         ends_of(setting, role)
         recovers(MODES["preempt"], lambda migrating: migrating.way.die(role))(setting)
+
+    for _name in ("preempt", "multifd-preempt-2"):
+        @scenario(f"relay-restarts-{_role}-{_name}")
+        def _(setting, role=_role, chosen=MODES[_name]):
+            ends_of(setting, role)
+            recovers(chosen, lambda migrating: migrating.way.die(role), same=True,
+                     restarted=(role,))(setting)
+
+
+# -- one between that stands still ---------------------------------------------------------
+
+
+def impatient(setting):
+    """Over relays that miss their peer within two seconds."""
+    if not setting.transport.notices:
+        raise Skip("nobody notices here that the other side stands still")
+    return setting._replace(transport=ImpatientRelay)
+
+
+def stands_still(role, then):
+    """In postcopy: the other relay closes; @then that one goes on, or is ended, and both recover."""
+    def hurt(migrating):
+        relay = migrating.way.running[role]
+        relay.kill(signal.SIGSTOP)
+        noticing = migrating.source if role == "destination" else migrating.destination
+        noticing.monitor.status("postcopy-paused", seconds=SOON_S)
+        then(relay)
+    return hurt
+
+
+for _role in ("source", "destination"):
+    for _name in ("preempt", "multifd-preempt-2"):
+        @scenario(f"relay-stands-still-{_role}-{_name}")
+        def _(setting, role=_role, chosen=MODES[_name]):
+            recovers(chosen, stands_still(role, lambda relay: relay.kill(signal.SIGCONT)),
+                     same=True)(impatient(setting))
+
+    @scenario(f"relay-stands-still-and-dies-{_role}")
+    def _(setting, role=_role):
+        recovers(MODES["preempt"], stands_still(role, lambda relay: relay.end()), same=True,
+                 restarted=(role,))(impatient(setting))
 
 # -- what ends before it is done -----------------------------------------------------------------
 
@@ -242,6 +309,30 @@ for _name in ("precopy", "multifd-4"):
                 migrating.until(migrating.source, "failed", seconds=SOON_S)
                 migrating.check_destination_ends()
                 again(migrating)
+
+        @scenario(f"relay-stands-still-{_role}-{_name}")
+        def _(setting, chosen=MODES[_name], role=_role):
+            with underway(impatient(setting), chosen) as migrating:
+                relay = migrating.way.running[role]
+                relay.kill(signal.SIGSTOP)
+                notices = [lambda: migrating.until(migrating.source, "failed", seconds=SOON_S),
+                           migrating.check_destination_ends]
+                for notice in notices if role == "destination" else notices[::-1]:
+                    notice()
+                    relay.kill(signal.SIGCONT)
+                again(migrating)
+
+    @scenario(f"relays-stand-still-{_name}")
+    def _(setting, chosen=MODES[_name]):
+        with underway(impatient(setting), chosen) as migrating:
+            relays = migrating.way.running.values()
+            for relay in relays:
+                relay.kill(signal.SIGSTOP)
+            migrating.source.live(150)  # for longer than they are patient
+            for relay in relays:
+                relay.kill(signal.SIGCONT)
+            migrating.source.execute("migrate-set-parameters", **bandwidth(128))
+            tell(migrating.complete())
 
     @scenario(f"cut-{_name}")
     def _(setting, chosen=MODES[_name]):

@@ -31,6 +31,7 @@ class Direct:
 
     name = "direct"
     ends = ()  # what can die
+    notices = False  # that the other end is there, and says nothing any more?
     keeps_order = False  # does the destination get its channels in the order that QEMU 7.2 needs?
 
     def __init__(self, free_address, fabric=None):
@@ -56,6 +57,9 @@ class Direct:
         """The way there after a cut."""
         return self.lay(destination)
 
+    def check_resumed(self, restarted=()):
+        """Who has lived through it knows what was before; in @restarted are the others."""
+
     def close(self):
         if self.shuffler:
             self.shuffler.stop()
@@ -74,17 +78,26 @@ class Between(Direct):
     def __init__(self, free_address, fabric=None):
         super().__init__(free_address, fabric)
         self.running, self.link = {}, None
+        self.destination = self.far = self.near = None
 
     def start(self, role, *args):
         raise NotImplementedError
 
     def lay(self, destination):
-        far = self._start("destination", "--listen", "127.0.0.1:0", "--qemu", plain(destination))
+        self.destination = destination
+        self._start_far()
         if self.can_be_cut:
-            self.link = Forwarder("127.0.0.1:0", far).start()
-        near = self._start("source", "--listen", plain(self.free_address("near")), "--peer",
-                           self.link.address if self.link else far)
-        return uri(near)
+            self.link = Forwarder("127.0.0.1:0", self.far).start()
+        self._start_near()
+        return uri(self.near)
+
+    def _start_far(self):
+        self.far = self._start("destination", "--listen", "127.0.0.1:0", "--qemu",
+                               plain(self.destination))
+
+    def _start_near(self):
+        self.near = self._start("source", "--listen", plain(self.free_address("near")), "--peer",
+                                self.link.address if self.link else self.far)
 
     def _start(self, role, *args):
         self.running[role] = self.start(role, *args)
@@ -98,9 +111,16 @@ class Between(Direct):
         self.running[role].end()
 
     def mend(self, destination):
-        """Both anew: one of them may be gone, and QEMU waits at another address."""
-        self.end_all()
-        return self.lay(destination)
+        """Who is gone is started again; both anew, when QEMU waits at another address."""
+        if destination != self.destination:
+            self.end_all()
+            return self.lay(destination)
+        if self.running["destination"].status is not None:
+            self._start_far()
+            self.link.there = self.far
+        if self.running["source"].status is not None:
+            self._start_near()
+        return uri(self.near)
 
     def end_all(self):
         for run in self.running.values():
@@ -131,7 +151,8 @@ class Relay(Between):
     """`viaduct relay` beside each QEMU."""
 
     name = "relay"
-    keeps_order = True
+    keeps_order = notices = True
+    options = ()
 
     def __init__(self, free_address, fabric=None):
         super().__init__(free_address, fabric)
@@ -142,7 +163,19 @@ class Relay(Between):
 
     def start(self, role, *args):
         fabric = ["--fabric", self.fabric] if self.fabric else []
-        return Program(harness.binary, "relay", "--role", role, *args, *fabric)
+        return Program(harness.binary, "relay", "--role", role, *args, *fabric, *self.options)
+
+    def check_resumed(self, restarted=()):
+        for role, run in self.running.items():
+            if role not in restarted:
+                run.says("a new session: the peer has been started again" if restarted
+                         else "the session that was lost is resumed")
+
+
+class ImpatientRelay(Relay):
+    """Notices sooner that the other one stands still."""
+
+    options = ("--dead-after", "2s")
 
 
 ALL = {transport.name: transport for transport in (Direct, Proxy, Relay)}

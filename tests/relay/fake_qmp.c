@@ -92,6 +92,9 @@ static void *play(void *arg)
 			say(f, a->text, a->kind == DRIP);
 		} else if (a->kind == HEAR) {
 			hear(f, a->text);
+		} else if (a->kind == HAS) {
+			if (!strstr(f->heard, a->text))
+				wrong(f, a->text, f->heard);
 		} else if (a->kind == GO) {
 			if (!is_readable(f->go[0]) || read(f->go[0], &byte, 1) != 1)
 				wrong(f, "the test", "never said go");

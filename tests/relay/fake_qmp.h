@@ -14,6 +14,7 @@ enum act_kind {
 	SAY,     /* send the text; each @ID is the number of the last command */
 	DRIP,    /* the same, byte by byte */
 	HEAR,    /* read a command: its name, "oob NAME" when out of band */
+	HAS,     /* that command has this text in it */
 	GO,      /* wait for fake_qmp_go() */
 	HANG_UP, /* close the connection */
 };

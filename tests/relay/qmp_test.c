@@ -434,7 +434,7 @@ Test(qmp, nobody_listens)
 	fake_qmp_clean(&f);
 }
 
-/* -- what a source opens ------------------------------------------------------------------- */
+/* -- what a source is set to ----------------------------------------------------------------- */
 
 #define CAPABILITIES(MULTIFD, PREEMPT)                                                             \
 	"{\"return\": [{\"capability\": \"xbzrle\", \"state\": true}, {\"capability\": "           \
@@ -442,37 +442,66 @@ Test(qmp, nobody_listens)
 	"}, {\"capability\": \"postcopy-preempt\", \"state\": " PREEMPT "}], \"id\": @ID}\r\n"
 #define PARAMETERS(CHANNELS, TLS)                                                                  \
 	"{\"return\": {\"multifd-channels\": " CHANNELS ", \"tls-creds\": \"" TLS                  \
-	"\"}, \"id\": @ID}\r\n"
+	"\", \"multifd-compression\": \"zstd\"}, \"id\": @ID}\r\n"
 #define MACHINE(TYPE) "{\"return\": \"" TYPE "-machine\", \"id\": @ID}\r\n"
 
 struct asked {
 	const char *capabilities, *parameters, *machine;
 	struct relay_expected expected;
+	uint16_t on; /* of the facts */
 };
 
+#define XBZRLE  (1 << RELAY_CAP_XBZRLE)
+#define MULTIFD (1 << RELAY_CAP_MULTIFD)
+#define PREEMPT (1 << RELAY_CAP_POSTCOPY_PREEMPT)
+
 static const struct asked asked[] = {
-	{CAPABILITIES("false", "false"), PARAMETERS("2", ""), MACHINE("pc-q35-10.0"), {true}},
+	{CAPABILITIES("false", "false"),
+	 PARAMETERS("2", ""),
+	 MACHINE("pc-q35-10.0"),
+	 {true},
+	 XBZRLE},
 	{CAPABILITIES("true", "true"),
 	 PARAMETERS("8", ""),
 	 MACHINE("pc-q35-10.0"),
-	 {.known = true, .preempt = true, .multifd = 8}},
+	 {.known = true, .preempt = true, .multifd = 8},
+	 XBZRLE | MULTIFD | PREEMPT},
 	{CAPABILITIES("true", "false"),
 	 PARAMETERS("255", "tls0"),
 	 MACHINE("pc-q35-7.2"),
-	 {.known = true, .tls = true, .multifd = 255}},
+	 {.known = true, .tls = true, .multifd = 255},
+	 XBZRLE | MULTIFD},
 	{CAPABILITIES("false", "true"),
 	 PARAMETERS("2", ""),
 	 MACHINE("pc-i440fx-6.1"),
-	 {.known = true, .preempt = true, .early_preempt = true}},
+	 {.known = true, .preempt = true, .early_preempt = true},
+	 XBZRLE | PREEMPT},
 	/* A QEMU without these capabilities, or without a type of machine */
 	{"{\"return\": [], \"id\": @ID}\r\n",
 	 "{\"return\": {}, \"id\": @ID}\r\n",
 	 "{\"error\": {\"class\": \"GenericError\", \"desc\": \"Property not found\"}, \"id\": "
 	 "@ID}\r\n",
-	 {.known = true}},
+	 {.known = true},
+	 0},
 };
 
-Test(qmp, what_a_source_opens)
+static void check_told(const struct relay_told *is, const struct asked *a)
+{
+	const struct relay_expected *e = &a->expected;
+
+	cr_assert(is->expected.known);
+	cr_assert_eq(is->expected.tls, e->tls);
+	cr_assert_eq(is->expected.preempt, e->preempt);
+	cr_assert_eq(is->expected.early_preempt, e->early_preempt);
+	cr_assert_eq(is->expected.multifd, e->multifd);
+	cr_assert(is->facts.known);
+	cr_assert_not(is->facts.binding);
+	cr_assert_eq(is->facts.on, a->on);
+	cr_assert_eq(is->facts.multifd_channels, e->multifd);
+	cr_assert_str_eq(is->facts.multifd_compression, e->multifd ? "zstd" : "");
+}
+
+Test(qmp, what_a_source_is_set_to)
 {
 	for (size_t i = 0; i < sizeof(asked) / sizeof(asked[0]); i++) {
 		const struct act script[] = {
@@ -485,20 +514,15 @@ Test(qmp, what_a_source_opens)
 			{SAY, asked[i].machine},
 			{END, NULL},
 		};
-		const struct relay_expected *e = &asked[i].expected;
 		struct via_wait wait = wait_ns(PATIENCE_NS);
-		struct relay_expected is = {0};
+		struct relay_told is = {0};
 		struct fake_qmp f;
 		struct relay_qmp *q;
 
 		fake_qmp_start(&f, script);
 		q = open_qmp(&f);
-		cr_assert_eq(relay_qmp_expected(q, &wait, &is, NULL), 0, "case %zu", i);
-		cr_assert(is.known);
-		cr_assert_eq(is.tls, e->tls, "case %zu", i);
-		cr_assert_eq(is.preempt, e->preempt, "case %zu", i);
-		cr_assert_eq(is.early_preempt, e->early_preempt, "case %zu", i);
-		cr_assert_eq(is.multifd, e->multifd, "case %zu", i);
+		cr_assert_eq(relay_qmp_ask(q, &wait, &is, NULL), 0, "case %zu", i);
+		check_told(&is, &asked[i]);
 		relay_qmp_close(q);
 		fake_qmp_join(&f);
 	}
@@ -527,14 +551,14 @@ Test(qmp, a_source_that_cannot_be_asked)
 
 	for (unsigned i = 0; i < 2; i++) {
 		struct via_wait wait = wait_ns(PATIENCE_NS);
-		struct relay_expected is = {0};
+		struct relay_told is = {0};
 		struct fake_qmp f;
 		struct relay_qmp *q;
 
 		fake_qmp_start(&f, i ? no_channels : refuses);
 		q = open_qmp(&f);
-		cr_assert_eq(relay_qmp_expected(q, &wait, &is, NULL), codes[i]);
-		cr_assert_not(is.known);
+		cr_assert_eq(relay_qmp_ask(q, &wait, &is, NULL), codes[i]);
+		cr_assert_not(is.facts.known);
 		relay_qmp_close(q);
 		fake_qmp_join(&f);
 	}

@@ -21,18 +21,26 @@ struct relay_end {
 	struct relay_result result;
 	struct via_error err;
 	int rc;
+	int cancel_fd;
+	pthread_mutex_t lock; /* of notes, which come from any thread of the relay */
+	char notes[4096];     /* what a user would have read, a line each */
 };
 
 struct relay_pair {
 	char dir[64];
 	char near[96], qemu[96], peer[64];
-	int cancel_fd; /* of both */
-	int qemu_fd;   /* the destination's QEMU listens here; -1: it does not */
+	int qemu_fd; /* the destination's QEMU listens here; -1: it does not */
 	struct relay_end source, destination;
 };
 
 /* Start both relays. @qemu_listens: is there a destination QEMU? */
 void pair_start(struct relay_pair *p, uint64_t patience_ns, bool qemu_listens);
+/* Request both to end. */
+void pair_cancel(struct relay_pair *p);
+/* End one of them, and start it again: another process, at the same address. */
+void pair_restart(struct relay_end *e);
+/* Has it said @text? */
+bool end_has_said(struct relay_end *e, const char *text);
 /* Wait until both have ended by themselves, and clean up. */
 void pair_join(struct relay_pair *p);
 

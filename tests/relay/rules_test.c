@@ -9,7 +9,6 @@
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "tests/relay/qemu_stream.h"
@@ -69,7 +68,7 @@ static int accepted(void)
 {
 	int fd = destination_accept(&p, LONG_MS);
 
-	cr_assert(fd >= 0, "nobody has connected");
+	cr_assert(fd >= 0, "nobody has connected\n%s--\n%s", p.source.notes, p.destination.notes);
 	return fd;
 }
 
@@ -106,7 +105,7 @@ static struct connection open_preempt(void)
 
 static void end(void)
 {
-	(void)eventfd_write(p.cancel_fd, 1);
+	pair_cancel(&p);
 	pair_join(&p);
 }
 
@@ -278,40 +277,109 @@ Test(rules, who_has_spoken_is_seen_though_gone, .timeout = 60)
 }
 
 /*
- * A paused postcopy: main and preempt have closed, multifd channels have not, and QEMU resumes
- * at once, through the same relays. The preempt channel is there before or after main.
+ * A postcopy is paused: main and preempt close, multifd channels do not. Then @meanwhile, and QEMU
+ * resumes it. The preempt channel is there before main, or after it.
  */
+static void pause_and_resume(void (*meanwhile)(void), bool early)
+{
+	struct connection main, preempt, multifd;
+
+	pair_start(&p, 0, true);
+	main = open_main();
+	multifd = open_multifd(0);
+	answer(&main, pong, LEN(pong));
+	preempt = open_preempt();
+	close_both(&main);
+	close_both(&preempt);
+	if (meanwhile)
+		meanwhile();
+
+	if (early)
+		preempt.source = source_connect(&p);
+	main.source = source_connect(&p);
+	put(main.source, recv_bitmap, LEN(recv_bitmap));
+	main.destination = accepted();
+	expect_same(main.destination, recv_bitmap, LEN(recv_bitmap));
+	if (early)
+		preempt.destination = accepted(); /* 7.2 says nothing before */
+	answer(&main, bitmap, LEN(bitmap));
+	if (!early)
+		preempt = open_preempt();
+	answer(&main, shut_well, LEN(shut_well));
+	close_both(&main);
+	close_both(&preempt);
+	close_both(&multifd);
+	pair_join(&p);
+	cr_assert_eq(p.source.result.outcome, RELAY_COMPLETED);
+	cr_assert_eq(p.destination.result.outcome, RELAY_COMPLETED);
+}
+
+#define RESUMED "the session that was lost is resumed"
+#define ANEW    "a new session: the peer has been started again"
+
+/* At once, through the same relays: in the same session. */
 Test(rules, a_paused_postcopy_is_resumed, .timeout = 60)
 {
 	for (unsigned early = 0; early < 2; early++) {
-		struct connection main, preempt, multifd;
-
-		pair_start(&p, 0, true);
-		main = open_main();
-		multifd = open_multifd(0);
-		answer(&main, pong, LEN(pong));
-		preempt = open_preempt();
-		close_both(&main);
-		close_both(&preempt);
-
-		if (early)
-			preempt.source = source_connect(&p);
-		main.source = source_connect(&p);
-		put(main.source, recv_bitmap, LEN(recv_bitmap));
-		main.destination = accepted();
-		expect_same(main.destination, recv_bitmap, LEN(recv_bitmap));
-		if (early)
-			preempt.destination = accepted(); /* 7.2 says nothing before */
-		answer(&main, bitmap, LEN(bitmap));
-		if (!early)
-			preempt = open_preempt();
-		answer(&main, shut_well, LEN(shut_well));
-		close_both(&main);
-		close_both(&preempt);
-		close_both(&multifd);
-		pair_join(&p);
-		cr_assert_eq(p.source.result.outcome, RELAY_COMPLETED);
-		cr_assert_eq(p.destination.result.outcome, RELAY_COMPLETED);
+		pause_and_resume(NULL, early);
 		cr_assert_eq(p.source.result.migrations, 2);
+		cr_assert_eq(p.destination.result.migrations, 2);
+		cr_assert(end_has_said(&p.source, RESUMED), "%s", p.source.notes);
+		cr_assert(end_has_said(&p.destination, RESUMED), "%s", p.destination.notes);
 	}
+}
+
+/* A link that is lost shows in one of QEMU's connections first, and QEMU may be back before the others. */
+Test(rules, a_resume_that_is_early_is_kept, .timeout = 60)
+{
+	struct connection main, preempt, again;
+
+	pair_start(&p, 0, true);
+	main = open_main();
+	answer(&main, pong, LEN(pong));
+	preempt = open_preempt();
+	close(preempt.source);
+	expect_end(preempt.destination);
+	again.source = source_connect(&p);
+	put(again.source, recv_bitmap, LEN(recv_bitmap));
+	cr_assert(is_quiet(again.source, QUIET_MS), "refused while main is there");
+	pair_restart(&p.destination);
+	expect_end(main.source);
+	expect_end(main.destination);
+	again.destination = accepted();
+	expect_same(again.destination, recv_bitmap, LEN(recv_bitmap));
+	answer(&again, bitmap, LEN(bitmap));
+	answer(&again, shut_well, LEN(shut_well));
+	close_both(&again);
+	pair_join(&p);
+	cr_assert_eq(p.source.result.outcome, RELAY_COMPLETED);
+}
+
+static void restart_source(void)
+{
+	pair_restart(&p.source);
+}
+
+static void restart_destination(void)
+{
+	pair_restart(&p.destination);
+}
+
+/* A relay that was started again does not know the session, and the other takes a new one. */
+Test(rules, a_paused_postcopy_outlives_its_source_relay, .timeout = 60)
+{
+	pause_and_resume(restart_source, false);
+	cr_assert_eq(p.source.result.migrations, 1);
+	cr_assert_eq(p.destination.result.migrations, 2);
+	cr_assert(end_has_said(&p.destination, ANEW), "%s", p.destination.notes);
+	cr_assert_not(end_has_said(&p.source, ANEW), "%s", p.source.notes);
+}
+
+Test(rules, a_paused_postcopy_outlives_its_destination_relay, .timeout = 60)
+{
+	pause_and_resume(restart_destination, false);
+	cr_assert_eq(p.source.result.migrations, 2);
+	cr_assert_eq(p.destination.result.migrations, 1);
+	cr_assert(end_has_said(&p.source, ANEW), "%s", p.source.notes);
+	cr_assert_not(end_has_said(&p.destination, ANEW), "%s", p.destination.notes);
 }
