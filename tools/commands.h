@@ -13,5 +13,6 @@ extern const struct command command_receive;
 extern const struct command command_relay;
 extern const struct command command_migrate_qemu;
 extern const struct command command_fabrics;
+extern const struct command command_bench;
 
 #endif

@@ -12,6 +12,7 @@
 
 static const struct command *const commands[] = {
 	&command_demo,         &command_receive, &command_send,  &command_relay,
+	&command_migrate_qemu, &command_fabrics, &command_bench,
 };
 
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))

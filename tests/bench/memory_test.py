@@ -1,0 +1,36 @@
+#!/usr/bin/env -S python3 -B
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the engine needs beside guest RAM, with 16 multifd channels, on each side.
+
+    memory_test.py VIADUCT
+
+Measured by `viaduct bench migrate`: the highest resident size of each process from before it connects
+until the migration is over, less what it was then, and less guest RAM. So it counts the fabric's
+library, its buffers and its shared memory, the sessions' threads, and the bitmaps of the engine.
+"""
+import pathlib
+import sys
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "tools"))
+
+# pylint: disable=wrong-import-position
+import harness
+from harness import Run, Skip, check, is_sanitized, test_each
+
+# 64 is what we want. rxm, under ofi:tcp, makes one more pool of 1024 buffers where a message has to
+# wait; libfabric's shm needs 7.6 MiB for each endpoint, so ofi:shm is not here.
+LIMITS_MIB = [("ofi:tcp", 80), ("ucx:tcp", 64), ("ucx:shm", 64)]
+
+
+@test_each("16 channels over {} need at most {} MiB", LIMITS_MIB)
+def _(fabric, limit):
+    if is_sanitized():
+        raise Skip("the sanitizers' own memory cannot be told apart")
+    row, = Run("bench", "migrate", "--fabric", fabric, "--only", "mib=256,channels=16", "--repeat",
+               "1", "--json").ends(0).json()["rows"]
+    for end in ("near", "far"):
+        used = row["extra"][f"{end}_memory_mib"]
+        check(used <= limit, f"the {end} end needs {used:.1f} MiB")
+
+
+sys.exit(harness.main(*sys.argv[1:]))
