@@ -14,6 +14,7 @@
 #include <ucp/api/ucp.h>
 
 #include "bench/bare.h"
+#include "core/clock.h"
 
 #define DEPTH    64u /* puts in flight on one endpoint */
 #define MEMS_MAX 1024u
@@ -322,10 +323,29 @@ static void connect_bare(struct bare *b, const void *buf, size_t len)
 	}
 }
 
+/* Is nothing under way any more? A worker that goes before may not survive it (UCX 1.13). */
+static bool is_flushed(ucp_worker_h worker)
+{
+	static const ucp_request_param_t plain;
+	uint64_t deadline = via_deadline_in(VIA_NS_PER_S);
+	ucs_status_ptr_t request = ucp_worker_flush_nbx(worker, &plain);
+	ucs_status_t status = UCS_PTR_IS_PTR(request) ? UCS_INPROGRESS : UCS_PTR_STATUS(request);
+
+	while (status == UCS_INPROGRESS && !via_deadline_passed(deadline)) {
+		ucp_worker_progress(worker);
+		status = ucp_request_check_status(request);
+	}
+	if (UCS_PTR_IS_PTR(request))
+		ucp_request_free(request);
+	return status == UCS_OK;
+}
+
 static void close_bare(struct bare *b)
 {
 	for (unsigned i = 0; i < b->n; i++) {
 		ucp_rkey_destroy(b->end[i].rkey);
+		if (!is_flushed(b->end[i].worker))
+			return; /* the process ends, and all of it with it */
 		ucp_worker_destroy(b->end[i].worker);
 	}
 	for (unsigned i = 0; i < b->nmore; i++)

@@ -306,7 +306,7 @@ static int take_repeat(struct settings *s, const char *v, struct via_error *err)
 /* "2" are seconds here, and any duration will do. */
 static int take_seconds(struct settings *s, const char *v, struct via_error *err)
 {
-	uint64_t seconds;
+	uint64_t seconds = 0;
 
 	if (!v[strspn(v, "0123456789")] && !take_number(v, 1, SECONDS_MAX, &seconds, NULL)) {
 		s->run_ns = seconds * VIA_NS_PER_S;

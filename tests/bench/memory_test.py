@@ -27,7 +27,7 @@ def _(fabric, limit):
     if is_sanitized():
         raise Skip("the sanitizers' own memory cannot be told apart")
     row, = Run("bench", "migrate", "--fabric", fabric, "--only", "mib=256,channels=16", "--repeat",
-               "1", "--json").ends(0).json()["rows"]
+               "3", "--json").ends(0).json()["rows"]
     for end in ("near", "far"):
         used = row["extra"][f"{end}_memory_mib"]
         check(used <= limit, f"the {end} end needs {used:.1f} MiB")

@@ -20,7 +20,6 @@ LOOKED_AT_S, LOOKED_AT_WAKES = 0.1, 5000
 
 # Libraries that keep more for each endpoint than all that is ours, and what they keep.
 GREEDY = {
-    "ofi:tcp": "libfabric's rxm, under tcp up to 1.17, has pools of 1024 buffers for each endpoint",
     "ofi:shm": "libfabric's shm has a region of 8 MiB for each endpoint",
 }
 
