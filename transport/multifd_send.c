@@ -124,8 +124,10 @@ static int send_round(struct via_channel *ch)
  */
 static void count_done(struct via_session *s)
 {
+	bool check_only = s->round.check_only; /* behind the last one the next round may begin */
+
 	if (atomic_fetch_sub(&s->round.pending, 1) == 1 &&
-	    (s->round.check_only || atomic_load(&s->drained_came)))
+	    (check_only || atomic_load(&s->drained_came)))
 		eventfd_write(s->main_wake_fd, 1);
 }
 
