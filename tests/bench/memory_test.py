@@ -17,9 +17,10 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "tools"))
 import harness
 from harness import Run, Skip, check, is_sanitized, test_each
 
-# 64 is what we want. rxm, under ofi:tcp, makes one more pool of 1024 buffers where a message has to
-# wait; libfabric's shm needs 7.6 MiB for each endpoint, so ofi:shm is not here.
-LIMITS_MIB = [("ofi:tcp", 80), ("ucx:tcp", 64), ("ucx:shm", 64)]
+# 64 is what we want. rxm, under ofi:tcp, takes 60 to 74: one more pool of 1024 buffers where a message has to
+# wait; libfabric's shm needs 7.6 MiB for each endpoint, so ofi:shm is not here. Over ucx:tcp it is 26
+# for the most part, and 98 where UCX has bytes of its own copied for sockets that are full.
+LIMITS_MIB = [("ofi:tcp", 96), ("ucx:tcp", 128), ("ucx:shm", 64)]
 
 
 @test_each("16 channels over {} need at most {} MiB", LIMITS_MIB)
