@@ -17,21 +17,24 @@ static const enum option_id options[] = {
 	OPTION_VERBOSE, OPTION_JSON, 0};
 /* clang-format on */
 
-/* The command line of this process. */
+/* The command line of this process, without the folder that the program is in. */
 static const char *command_line(char *buf, size_t cap)
 {
 	FILE *f = fopen("/proc/self/cmdline", "re");
 	size_t n = f ? fread(buf, 1, cap - 1, f) : 0;
+	const char *slash;
 
 	if (f)
 		fclose(f);
+	buf[n] = '\0';
+	slash = strrchr(buf, '/'); /* of the first word: it ends there */
 	while (n && !buf[n - 1])
 		n--;
 	for (size_t i = 0; i < n; i++)
 		if (!buf[i])
 			buf[i] = ' ';
 	buf[n] = '\0';
-	return buf;
+	return slash ? slash + 1 : buf;
 }
 
 static int check(const struct settings *s, struct via_error *err)

@@ -84,6 +84,7 @@ WRONG = {
     "with a member that nobody knows": put_top("remark", "fast"),
     "without the kernel": without_kernel,
     "without the command": put_top("command", ""),
+    "with a path of one machine": put_top("command", "/opt/viaduct bench fence"),
     "without a row's unit": drop("unit"),
     "without what the bare loop is": drop("bare_is"),
     "without the values of the repeats": without_values,
