@@ -155,6 +155,7 @@ struct hand {
 	struct via_fence_count fenced[HAND_MULTIFD];
 	bool lacking[HAND_PAGES + HAND_PAGES_2];
 	uint64_t run_epoch;
+	bool holds_complete;
 	/* the last of each that was heard: what there is to answer */
 	uint8_t peer_addr[HAND_LANES][VIA_ADDRESS_MAX];
 	size_t peer_addr_len[HAND_LANES];

@@ -110,8 +110,16 @@ static void take_page(struct hand *h, uint16_t region, uint64_t first, uint64_t 
 {
 	for (uint64_t i = first; i < first + n; i++)
 		h->lacking[(region ? HAND_PAGES : 0) + i] = false;
-	if (!next_lacking(h) && h->run_epoch)
+	if (!next_lacking(h) && h->run_epoch && !h->holds_complete)
 		hand_say(h, S_COMPLETE, LANE_MAIN);
+}
+
+/* A request that must be refused: COMPLETE comes over another channel, and may win. */
+static bool asks_wrongly(const struct hand *h)
+{
+	const struct twisted *t = &h->twisted;
+
+	return t->which == S_REQUEST && t->twist >= T_U8 && t->twist <= T_U64;
 }
 
 static void take_pages(struct hand *h, const uint8_t *payload, size_t len)
@@ -139,6 +147,7 @@ static void take_run(struct hand *h, const uint8_t *payload, size_t len)
 {
 	(void)via_epoch_decode(payload, len, &h->run_epoch);
 	hand_say(h, S_RUNNING, LANE_MAIN);
+	h->holds_complete = asks_wrongly(h);
 	if (h->lane[LANE_PREEMPT].ep && next_lacking(h))
 		hand_say(h, S_REQUEST, LANE_PREEMPT);
 }
