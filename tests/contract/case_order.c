@@ -134,6 +134,41 @@ out:
 	pair_close(&pair);
 }
 
+/* The write behind the message belongs to none of the writes before it, though they are one chain. */
+void case_after_writes_between(struct contract *t)
+{
+	struct pair pair;
+	const size_t slot = MIB, writes = 4, last = (1 + writes) * slot;
+	struct end *a = &pair.a.end[0], *b = &pair.b.end[0];
+
+	if (!pair_open(t, &pair, 1, last + slot))
+		goto out;
+	for (unsigned round = 0; round < AFTER_ROUNDS; round++) {
+		unsigned done = (round + 1) * (unsigned)(writes + 1);
+		size_t len = min_size(slot, pair.a.fab->caps.write_len_max);
+
+		if (!end_recv(t, b, 0, 8, ctx_of(0)))
+			break;
+		for (unsigned i = 1; i <= writes && t->verdict == PASS; i++) {
+			pattern_fill(a->side->mem + i * slot, len, round * writes + i);
+			end_write_more(t, a, i * slot, i * slot, len, ctx_of(i));
+		}
+		if (t->verdict != PASS || !end_send(t, a, 0, 8, ctx_of(0), VIA_AFTER_WRITES) ||
+		    !end_write(t, a, last, last, 64, ctx_of(9)) ||
+		    !end_until(t, b, VIA_COMP_RECV, round + 1))
+			break;
+		for (unsigned i = 1; i <= writes; i++)
+			if (pattern_bad(b->side->mem + i * slot, len, round * writes + i) < len)
+				contract_fail(t, "round %u: the message came before write %u",
+					      round, i);
+		if (t->verdict != PASS || !end_until(t, a, VIA_COMP_WRITE, done) ||
+		    !end_until(t, a, VIA_COMP_SEND, round + 1))
+			break;
+	}
+out:
+	pair_close(&pair);
+}
+
 void case_after_writes_threads(struct contract *t)
 {
 	struct pair pair;

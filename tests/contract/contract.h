@@ -33,8 +33,8 @@ typedef void contract_case(struct contract *t);
 	X(limits)               X(write_bounds)         X(region_bounds)    X(message_bounds)     \
 	X(queue_full)           X(completes_once)       X(bytes_free_again) X(sizes)              \
 	X(pieces)               X(more)                 X(many_in_flight)   X(message_order)      \
-	X(after_writes)         X(after_writes_threads) X(endpoints_at_once)                      \
-	X(dereg_refuses)        X(dereg_spares)         X(dereg_while_busy) X(abort_outstanding)  \
+	X(after_writes)         X(after_writes_between) X(dereg_refuses)    X(dereg_spares)       \
+	X(after_writes_threads) X(endpoints_at_once)    X(dereg_while_busy) X(abort_outstanding)  \
 	X(abort_wakes)          X(abort_while_busy)     X(close_orders)     X(ping_pong)          \
 	X(idle_sleeps)          X(bad_address)          X(bad_key)          X(wrong_nonce)        \
 	X(nobody_there)         X(cancel_connect)       X(two_processes)                          \

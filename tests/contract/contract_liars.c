@@ -27,6 +27,7 @@ static void must_catch(contract_case *run, const char *broken)
 Test(liars, message_that_overtakes_writes)
 {
 	must_catch(case_after_writes, "after-writes");
+	must_catch(case_after_writes_between, "after-writes");
 }
 
 Test(liars, write_that_lands_after_dereg)
