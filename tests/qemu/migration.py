@@ -119,15 +119,13 @@ class Migration:
             self.source.execute("cont")
 
     def start(self, uri):
-        """QEMU 7.2 says that a migration has failed before it has cleared up behind it, and takes
-        no other in between; nothing tells when it does."""
+        """QEMU 7.2 says that a migration has failed before it has cleared up behind it. Another
+        one that begins in between fails, and no other is taken after that."""
         deadline = Deadline(SOON_S)
-        while True:
-            try:
-                return self.source.execute("migrate", uri=uri)
-            except Refused as refusal:
-                if "duplicate yank instance" not in str(refusal) or not deadline.left():
-                    raise
+        while deadline.left() and any(instance["type"] == "migration"
+                                      for instance in self.source.execute("query-yank")):
+            pass
+        self.source.execute("migrate", uri=uri)
 
     def go(self, there=None):
         self.begin(self.lay(there))
