@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * metrics.h -- what a migration has done so far, for other programs: a page for Prometheus
+ * (--metrics-listen) and a file of JSON lines (--stats-file). docs/metrics.md has both.
+ *
+ * The migration thread leaves a copy of its numbers, and waits for nobody: whoever reads has a thread
+ * of his own, which copies in turn and formats what he has copied.
+ */
+#ifndef VIA_TOOLS_METRICS_H
+#define VIA_TOOLS_METRICS_H
+
+#include "migrate/migrate.h"
+#include "relay/relay.h"
+#include "tools/options.h"
+
+struct metrics;
+
+/*
+ * Listen and open what @s asks for, and start the threads that serve it; *m is NULL when it asks for
+ * nothing. The other functions accept that.
+ *  -EOPNOTSUPP this build has no page; the errors of via_control_listen(); -EPERM, -ENOENT, ...
+ *  the file cannot be opened; -ENOMEM
+ */
+int metrics_start(const struct settings *s, struct metrics **m, struct via_error *err);
+
+/* How far it is. Blocks only while a reader copies. */
+void metrics_progress(struct metrics *m, const struct via_progress *p);
+/* How it has ended. */
+void metrics_result(struct metrics *m, const struct via_migrate_result *r);
+
+/* From now on (NULL: no more) the numbers of a relay are those that @watch shows. */
+void metrics_watch(struct metrics *m, struct relay_watch *watch);
+/* A relay's migration has ended. Any thread. */
+void metrics_relay_ended(struct metrics *m, const struct relay_result *r);
+
+/* Write the last line and end the threads. */
+void metrics_stop(struct metrics *m);
+
+#endif
