@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "core/wire.h"
+#include "transport/frames.h"
 
 #define PROTOCOL 1u /* changes with the frames below and what they carry */
 

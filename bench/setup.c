@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 
 #include "bench/bare.h"
+#include "fabrics/fabric.h"
 
 #define SMALL_LEN ((size_t)1 << 20)
 

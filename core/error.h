@@ -6,14 +6,19 @@
  * code of VIA_ERROR_LIST on failure. Set-up functions also take a
  * struct via_error and leave the first cause there, in three parts: what
  * failed, the value seen, what to do about it. The data path returns the
- * number alone. Codes from providers that are not in the list become -EIO;
- * the provider's own number goes to via_comp.native.
+ * number alone. Codes from providers that are not in the list become -EIO.
+ *
+ * Threads: any. Nothing here blocks or changes errno. A struct via_error is one thread's at a time.
  */
 #ifndef VIA_CORE_ERROR_H
 #define VIA_CORE_ERROR_H
 
 #include <errno.h>
 #include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 /* What is lost when the code is seen. Callers branch on this, not on codes. */
 enum via_scope {
@@ -66,44 +71,73 @@ struct via_error {
 };
 
 /*
- * Record a failure unless one is recorded already (the first cause wins).
+ * Record a failure, unless one is recorded already: the first cause wins.
  *
- * @err   may be NULL: nothing is recorded.
- * @code  negated code of VIA_ERROR_LIST; any other number is recorded as -EIO.
- * @fmt   printf format of the three parts, divided by two newlines:
- *        "what failed\nthe value seen\nwhat to do". A missing part is empty;
- *        too long a part is cut.
+ * @err may be NULL: then nothing is recorded. @code is a negated code of VIA_ERROR_LIST; any other
+ * number is recorded as -EIO. @fmt is a printf format of the three parts, divided by two newlines:
+ * "what failed\nthe value seen\nwhat to do". A missing part is empty; too long a part is cut.
  *
- * Returns the code as recorded in the list (the given one or -EIO), so that
- * callers can write `return via_fail(err, -EINVAL, ...)`. Never blocks; any
- * thread; errno is preserved.
+ * Returns the code as it stands in the list (the given one or -EIO), so that callers can write
+ * `return via_fail(err, -EINVAL, ...)`.
  */
 int via_fail(struct via_error *err, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4), cold));
 
 /*
- * Hand the first cause @from (code not 0) on to @err, unless that holds one already. @err may be
- * NULL. Returns @from's code.
+ * Hand a first cause on to another error, unless that holds one already.
+ *
+ * The code of @from is not 0. @err may be NULL.
+ *
+ * Returns the code of @from.
  */
 int via_error_pass(struct via_error *err, const struct via_error *from);
 
-/* What is lost with @code (negated, 0 or a count). Unknown codes: CHANNEL. */
+/*
+ * What is lost with a code.
+ *
+ * @code is negated, 0 or a count.
+ *
+ * Returns VIA_SCOPE_NONE for 0 and counts, and VIA_SCOPE_CHANNEL for codes that are not in the
+ * list.
+ */
 enum via_scope via_err_scope(int code);
 
-/* "ETIMEDOUT" for -ETIMEDOUT; "OK" for 0 and counts; "EIO" for unknown ones. Static. */
+/*
+ * The name of a code.
+ *
+ * Returns "ETIMEDOUT" for -ETIMEDOUT, "OK" for 0 and counts, "EIO" for codes that are not in the
+ * list. Static.
+ */
 const char *via_err_name(int code);
 
-/* "deadline passed" for -ETIMEDOUT; "success"; EIO's text for unknown ones. Static. */
+/*
+ * What a code means, in a few words.
+ *
+ * Returns "deadline passed" for -ETIMEDOUT, "success" for 0 and counts, and the text of EIO for
+ * codes that are not in the list. Static.
+ */
 const char *via_err_text(int code);
 
-/* @errnum (a positive errno) as a negated code of the list; -EIO when not in it. */
+/*
+ * An errno of the system as a code of the list.
+ *
+ * @errnum is positive, as errno is.
+ *
+ * Returns the negated code; -EIO when the list does not have it.
+ */
 int via_err_from_errno(int errnum);
 
 /*
- * The whole error on one line: "what: seen (remedy)", with the code's text
- * when nothing was seen. Writes at most @cap bytes with the final NUL.
+ * The whole error on one line: "what: seen (remedy)".
+ *
+ * Where nothing was seen the code's text stands. Writes at most @cap bytes, with the final NUL.
+ *
  * Returns @buf.
  */
 const char *via_error_format(const struct via_error *err, char *buf, size_t cap);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

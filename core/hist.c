@@ -48,15 +48,40 @@ void via_hist_init(struct via_hist *h)
 	memset(h, 0, sizeof(*h));
 }
 
+/* Relaxed, and nothing more: one thread writes, and via_hist_copy() may read meanwhile. */
+static void put(uint64_t *number, uint64_t value)
+{
+	__atomic_store_n(number, value, __ATOMIC_RELAXED);
+}
+
+static uint64_t get(const uint64_t *number)
+{
+	return __atomic_load_n(number, __ATOMIC_RELAXED);
+}
+
 void via_hist_add(struct via_hist *h, uint64_t value)
 {
+	uint64_t *bucket = &h->bucket[bucket_of(value)];
+
 	if (!h->count || value < h->min)
-		h->min = value;
+		put(&h->min, value);
 	if (value > h->max)
-		h->max = value;
-	h->count++;
-	h->sum = add_saturated(h->sum, value);
-	h->bucket[bucket_of(value)]++;
+		put(&h->max, value);
+	put(&h->count, h->count + 1);
+	put(&h->sum, add_saturated(h->sum, value));
+	put(bucket, *bucket + 1);
+}
+
+void via_hist_copy(struct via_hist *to, const struct via_hist *from)
+{
+	to->min = get(&from->min);
+	to->max = get(&from->max);
+	to->sum = get(&from->sum);
+	to->count = 0;
+	for (unsigned i = 0; i < VIA_HIST_BUCKETS; i++) {
+		to->bucket[i] = get(&from->bucket[i]);
+		to->count += to->bucket[i];
+	}
 }
 
 void via_hist_merge(struct via_hist *h, const struct via_hist *from)
@@ -87,4 +112,13 @@ uint64_t via_hist_permille(const struct via_hist *h, unsigned permille)
 			return bucket_top(i) < h->max ? bucket_top(i) : h->max;
 	}
 	return 0;
+}
+
+uint64_t via_hist_count_to(const struct via_hist *h, uint64_t value)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i <= bucket_of(value); i++)
+		n += h->bucket[i];
+	return n;
 }

@@ -95,11 +95,6 @@ enum via_post_flags {
 
 enum via_ep_side { VIA_EP_ACTIVE = 1, VIA_EP_PASSIVE };
 
-struct via_wait {
-	uint64_t deadline_ns;   /* -ETIMEDOUT from then on */
-	int cancel_fd;          /* -ECANCELED once readable; -1: no such descriptor */
-};
-
 /*
  * One candidate that probe() found: what `viaduct fabrics` prints and `auto`
  * chooses from. All strings are NUL-terminated and printable.

@@ -13,12 +13,15 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/probe.h"
 #include "migrate/engine_messages.h"
 #include "migrate/integrity.h"
 #include "migrate/page_map.h"
 #include "migrate/page_sink.h"
+#include "migrate/tally.h"
 
 #define MAX_STATE_LEN ((size_t)1 << 30)
+#define INTERVAL_NS   (100 * VIA_NS_PER_MS)
 
 /* A source that was refused ends the session. */
 #define REFUSED_NS (5 * VIA_NS_PER_S)
@@ -39,8 +42,11 @@ struct destination {
 	struct via_migrate_result *result;
 	struct via_region *region; /* a copy: sessions come and go */
 	unsigned nregions;
+	struct via_progress progress;
+	struct tally tally;
 	uint64_t start_ns;
-	uint64_t memory;
+	uint64_t ticked_ns, ticked_lacking;
+	uint64_t heard_ns; /* a message on main */
 	uint8_t *state;
 	size_t state_len, state_cap;
 	bool loaded;
@@ -57,7 +63,6 @@ struct destination {
 	bool running;
 	bool complete_sent;
 	bool resumed, resume_told; /* this session; and it was told what is lacking */
-	uint64_t epochs;           /* drained in sessions that were lost */
 };
 
 /* -- zero pages: in the receivers' threads --------------------------------------- */
@@ -103,10 +108,83 @@ static int batch_message(void *arg, unsigned channel, uint8_t type, const uint8_
 	return -EPROTO;
 }
 
+/* -- telling how far it is ------------------------------------------------------------ */
+
+static void step(const struct destination *d, uint64_t *step_ns)
+{
+	*step_ns = via_now_ns() - d->start_ns;
+}
+
+/* What this side knows by itself. */
+static void look(struct destination *d)
+{
+	struct via_progress *p = &d->progress;
+
+	p->elapsed_ns = via_now_ns() - d->start_ns;
+	if (d->session) {
+		tally_look(&d->tally, d->session, &d->result->session);
+		tally_steps(d->session, d->start_ns, &p->steps);
+		p->fence = via_session_fence_state(d->session);
+	}
+	if (d->running)
+		p->fence = VIA_FENCE_RUN;
+	if (d->sink)
+		page_sink_stats(d->sink, &d->result->postcopy);
+	p->requests = d->result->postcopy.requests;
+}
+
+static void show(struct destination *d)
+{
+	tally_show(&d->tally, &d->progress);
+	if (d->config.progress)
+		d->config.progress(d->config.progress_arg, &d->progress);
+}
+
+static uint64_t lacking_bytes(const struct destination *d)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < d->nregions; i++)
+		bytes += via_bitmap_count(&d->store->region[i].lacking) *
+			 d->store->region[i].page_size;
+	return bytes;
+}
+
+/* In postcopy the rate is that at which pages come. */
+static void look_at_pages(struct destination *d)
+{
+	struct via_progress *p = &d->progress;
+	uint64_t now = via_now_ns();
+
+	p->remaining = lacking_bytes(d);
+	if (now - d->ticked_ns < d->config.interval_ns / 2)
+		return; /* too short to measure in */
+	p->rate = 0;
+	if (d->ticked_lacking > p->remaining)
+		p->rate = (uint64_t)((double)(d->ticked_lacking - p->remaining) * 1e9 /
+				     (double)(now - d->ticked_ns));
+	d->ticked_ns = now;
+	d->ticked_lacking = p->remaining;
+}
+
+/* Once an interval, and when the source has said how far it is. */
+static void tick(struct destination *d)
+{
+	if (!d->config.progress)
+		return;
+	if (d->armed) {
+		d->progress.phase = d->running ? VIA_PHASE_POSTCOPY : VIA_PHASE_SWITCHOVER;
+		look_at_pages(d);
+	}
+	look(d);
+	show(d);
+}
+
 /* -- main: in the migration thread --------------------------------------------------- */
 
 static int on_status(struct destination *d, const struct via_message *m, struct via_error *err)
 {
+	struct via_progress *p = &d->progress;
 	struct engine_status s;
 
 	if (m->more || engine_status_decode(m->payload, m->len, &s) || s.phase < VIA_PHASE_SETUP ||
@@ -115,19 +193,16 @@ static int on_status(struct destination *d, const struct via_message *m, struct 
 				"receive the guest\na malformed STATUS\n"
 				"check that both sides run the same release");
 	d->result->rounds = s.round;
-	if (d->config.progress) {
-		struct via_progress p = {.phase = s.phase,
-					 .round = s.round,
-					 .memory = d->memory,
-					 .remaining = s.remaining,
-					 .sent = s.sent,
-					 .rate = s.rate,
-					 .dirty_rate = s.dirty_rate,
-					 .expected_downtime_ns = s.expected_downtime_ns,
-					 .elapsed_ns = via_now_ns() - d->start_ns};
-
-		d->config.progress(d->config.progress_arg, &p);
+	p->round = s.round;
+	p->sent = s.sent;
+	p->dirty_rate = s.dirty_rate;
+	p->expected_downtime_ns = s.expected_downtime_ns;
+	if (!d->armed) { /* from then on this side knows better */
+		p->phase = s.phase;
+		p->remaining = s.remaining;
+		p->rate = s.rate;
 	}
+	tick(d);
 	return 0;
 }
 
@@ -230,6 +305,8 @@ static int on_state(struct destination *d, const struct via_message *m, struct v
 	if (d->sink && !page_sink_end_load(d->sink))
 		return -ECONNRESET;
 	d->loaded = !rc;
+	if (!rc)
+		step(d, &d->progress.steps.state_ns);
 	return rc ? refuse_run(d, rc, err) : 0;
 }
 
@@ -243,8 +320,8 @@ static int check_run(struct destination *d, const struct via_message *m, struct 
 		return via_fail(err, -EPROTO,
 				"start the guest\na malformed RUN\n"
 				"check that both sides run the same release");
-	if (!stats.sealed || epoch != d->epochs + stats.epochs || !d->loaded || d->running ||
-	    (d->store && !d->armed))
+	if (!stats.sealed || epoch != d->result->session.epochs + stats.epochs || !d->loaded ||
+	    d->running || (d->store && !d->armed))
 		return via_fail(err, -EPROTO,
 				"start the guest\nRUN came with memory %s and device state %s\n"
 				"this is a fault of the source's program: report it",
@@ -260,11 +337,17 @@ static int on_run(struct destination *d, const struct via_message *m, struct via
 
 	if (rc)
 		return rc;
+	d->progress.committed = true;
+	show(d);
+	if (via_session_failure(d->session, NULL) == -ECANCELED)
+		return via_session_failure(d->session, err); /* by request; a mere loss is none */
 	rc = d->guest->run(d->guest->arg, err);
 	if (rc)
 		return refuse_run(d, rc, err);
+	VIA_PROBE(guest, VIA_ROLE_DESTINATION, 0, VIA_PROBE_RUNS, 0, 0);
 	/* It runs, whether or not the source comes to know. */
 	d->running = true;
+	step(d, &d->progress.steps.run_ns);
 	(void)via_main_send(d->session, ENGINE_RUNNING, NULL, 0, NULL);
 	return d->store ? 0 : 1;
 }
@@ -333,6 +416,8 @@ static int on_page_map(struct destination *d, const struct via_message *m, struc
 	if (!rc)
 		rc = page_sink_serve_faults(d->sink, d->session, err);
 	d->armed = !rc;
+	if (!rc)
+		step(d, &d->progress.steps.armed_ns);
 	return rc ? rc : via_main_send(d->session, ENGINE_ARMED, NULL, 0, err);
 }
 
@@ -425,20 +510,31 @@ static int on_message(struct destination *d, const struct via_message *m, struct
 			m->type);
 }
 
+static int check_silence(const struct destination *d, struct via_error *err)
+{
+	if (via_now_ns() - d->heard_ns < SILENCE_NS)
+		return 0;
+	return via_fail(err, -ETIMEDOUT,
+			"receive the guest\nthe source's migration was silent for %.0f s\n"
+			"check whether its program is stopped",
+			(double)SILENCE_NS / 1e9);
+}
+
 /* Deal with what comes on main, until it is done (0) or the session is lost. */
 static int follow(struct destination *d, struct via_error *err)
 {
 	struct via_message m;
 	int rc = 0;
 
+	d->heard_ns = via_now_ns();
 	while (!rc) {
-		rc = via_main_receive(d->session, via_deadline_in(SILENCE_NS), &m, err);
-		if (rc == -EAGAIN)
-			return via_fail(
-				err, -ETIMEDOUT,
-				"receive the guest\nthe source's migration was silent for %.0f s\n"
-				"check whether its program is stopped",
-				(double)SILENCE_NS / 1e9);
+		rc = via_main_receive(d->session, via_deadline_in(d->config.interval_ns), &m, err);
+		if (rc == -EAGAIN) {
+			tick(d);
+			rc = check_silence(d, err);
+			continue;
+		}
+		d->heard_ns = via_now_ns();
 		if (!rc)
 			rc = on_message(d, &m, err);
 		if (!rc || rc == -EINTR)
@@ -458,14 +554,22 @@ static int receive(struct destination *d, struct via_error *err)
 
 /* -- recovery ------------------------------------------------------------------------------ */
 
+/* What this session has counted, with those before it. */
+static void add_stats(struct destination *d)
+{
+	tally_look(&d->tally, d->session, &d->result->session);
+	tally_steps(d->session, d->start_ns, &d->progress.steps);
+	tally_keep(&d->tally);
+	d->result->session = d->tally.session;
+}
+
 static void leave_session(struct destination *d, const struct via_error *why,
 			  struct via_resume *resume)
 {
 	via_session_abort(d->session, why); /* the source learns it, if it can */
 	page_sink_stop(d->sink);
 	via_session_resume_point(d->session, resume);
-	via_session_stats(d->session, &d->result->session);
-	d->epochs += d->result->session.epochs;
+	add_stats(d);
 	via_session_close(d->session);
 	d->session = NULL;
 	d->complete_sent = false;
@@ -492,16 +596,11 @@ static int go_on(struct destination *d, struct via_error *err)
 
 static void show_paused(struct destination *d)
 {
-	struct via_progress p = {.phase = VIA_PHASE_PAUSED,
-				 .round = d->result->rounds,
-				 .memory = d->memory,
-				 .elapsed_ns = via_now_ns() - d->start_ns};
-
-	for (unsigned i = 0; i < d->nregions; i++)
-		p.remaining += via_bitmap_count(&d->store->region[i].lacking) *
-			       d->store->region[i].page_size;
-	if (d->config.progress)
-		d->config.progress(d->config.progress_arg, &p);
+	d->progress.phase = VIA_PHASE_PAUSED;
+	look_at_pages(d);
+	d->progress.rate = 0;
+	look(d);
+	show(d);
 }
 
 /* Another session in place of the one that was lost, and on. *gave_up: there is none. */
@@ -557,15 +656,17 @@ static int receive_all(struct destination *d, struct via_error *err)
 static int begin(struct destination *d, struct via_error *err)
 {
 	const struct via_region *regions = via_session_regions(d->session, &d->nregions);
+	int rc;
 
 	d->region = malloc(d->nregions * sizeof(*d->region));
 	if (!d->region)
 		return via_fail(err, -ENOMEM, "receive the guest\nout of memory\nfree some memory");
 	memcpy(d->region, regions, d->nregions * sizeof(*d->region));
 	for (unsigned i = 0; i < d->nregions; i++)
-		d->memory += d->region[i].desc.len;
-	if (!via_session_integrity(d->session))
-		return 0;
+		d->progress.memory += d->region[i].desc.len;
+	rc = tally_init(&d->tally, d->session, err);
+	if (rc || !via_session_integrity(d->session))
+		return rc;
 	return integrity_check_new(d->region, d->nregions, &d->integrity, err);
 }
 
@@ -578,10 +679,31 @@ static void end_postcopy(struct destination *d, int rc)
 		page_sink_stop(d->sink);
 		page_sink_stats(d->sink, &d->result->postcopy);
 	}
-	if (rc && d->running && d->store)
+	if (rc && d->running && d->store) {
+		VIA_PROBE(guest, VIA_ROLE_DESTINATION, 0, VIA_PROBE_ABANDONED, 0, 0);
 		d->guest->abandon(d->guest->arg);
+	}
 	page_sink_free(d->sink);
 	page_store_free(d->store);
+}
+
+/* The last look at it; who has watched sees the end of what has completed. */
+static void end(struct destination *d, int rc)
+{
+	struct via_progress *p = &d->progress;
+
+	p->phase = VIA_PHASE_DONE;
+	p->remaining = 0;
+	p->elapsed_ns = d->result->total_ns;
+	if (d->running)
+		p->fence = VIA_FENCE_RUN;
+	p->requests = d->result->postcopy.requests;
+	if (d->session && d->tally.channel)
+		add_stats(d);
+	d->result->steps = p->steps;
+	if (!rc)
+		show(d);
+	tally_fini(&d->tally);
 }
 
 int via_migrate_destination(struct via_session **session, const struct via_destination_guest *guest,
@@ -599,6 +721,12 @@ int via_migrate_destination(struct via_session **session, const struct via_desti
 	memset(result, 0, sizeof(*result));
 	if (!d.config.max_state_len)
 		d.config.max_state_len = MAX_STATE_LEN;
+	if (!d.config.interval_ns)
+		d.config.interval_ns = INTERVAL_NS;
+	d.progress.phase = VIA_PHASE_SETUP;
+	d.progress.role = VIA_ROLE_DESTINATION;
+	d.progress.fence = VIA_FENCE_OPEN;
+	d.progress.postcopy = &result->postcopy;
 	rc = begin(&d, &first);
 	if (!rc)
 		rc = receive_all(&d, &first);
@@ -616,9 +744,7 @@ int via_migrate_destination(struct via_session **session, const struct via_desti
 	free(d.region);
 	result->outcome = !rc ? VIA_COMPLETED : d.running ? VIA_PAUSED : VIA_ABORTED;
 	result->total_ns = via_now_ns() - d.start_ns;
-	if (d.session)
-		via_session_stats(d.session, &result->session);
-	result->session.epochs += d.session ? d.epochs : 0;
+	end(&d, rc);
 	*session = d.session;
 	return rc ? via_error_pass(err, &first) : 0;
 }

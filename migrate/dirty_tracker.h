@@ -18,6 +18,8 @@
  * and transparent huge pages work; the log's unit stays the region's page_size.
  * What is not: writes by another process that maps the same memory, writes by devices (DMA),
  * and pages discarded while logging (MADV_DONTNEED, MADV_REMOVE): a VMM marks these itself.
+ *
+ * Threads: any, one at a time for each tracker.
  */
 #ifndef VIA_MIGRATE_DIRTY_TRACKER_H
 #define VIA_MIGRATE_DIRTY_TRACKER_H
@@ -26,44 +28,68 @@
 #include "core/error.h"
 #include "migrate/guest.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct via_dirty_tracker;
 
+/* How to log: see above. BEST takes async where it works, else sync. */
 enum via_dirty_way { VIA_DIRTY_BEST = 0, VIA_DIRTY_ASYNC, VIA_DIRTY_SYNC };
 
 /*
- * A tracker for @regions (addr, len, page_size; kept by the caller while it
- * lives), not yet logging. @way: BEST takes async where it works, else sync. The memory
- * may not be unmapped, or registered with another userfaultfd, until the close.
+ * Make a tracker, which does not log yet.
+ *
+ * It is for the @nregions @regions (addr, len, page_size), which the caller keeps while it lives;
+ * the memory may not be unmapped, or registered with another userfaultfd, until the close. @way:
+ * VIA_DIRTY_BEST takes async where it works, else sync. Does not block. *@tracker is the caller's
+ * to close.
+ *
  *  -EOPNOTSUPP  the kernel lacks what @way needs (@err: which feature, which release has it),
  *               or cannot protect this kind of memory (shared memory before 5.19; files on
  *               disk, the sync way)
  *  -EPERM       userfaultfd is not permitted (@err: the sysctl or device, its value, the command)
  *  -EINVAL      no region; one not aligned to, or not a multiple of, its page_size; a page_size
  *               below the system's; memory that another userfaultfd has
- *  -ENOMEM, -EIO
- * Does not block. All functions of one tracker are called by one thread at a time.
+ *  -ENOMEM, -EIO  no memory; what the kernel says, in @err
  */
 int via_dirty_tracker_open(const struct via_guest_region *regions, unsigned nregions,
 			   enum via_dirty_way way, struct via_dirty_tracker **tracker,
 			   struct via_error *err);
 
-/* Stops logging first. Accepts NULL. */
+/* Stop logging and free a tracker. Accepts NULL. */
 void via_dirty_tracker_close(struct via_dirty_tracker *tracker);
 
 /*
- * These three do what the functions of the same names of struct via_source_guest promise, and
- * take time in proportion to the memory. Logging can be started again after a stop.
- *  start  -EINVAL when logging; -EOPNOTSUPP, -ENOMEM, -EIO from the kernel
- *  fetch  -EINVAL when not logging, for an @index that does not exist or a @dirty with fewer bits
- *         than the region has pages; -EIO when the kernel failed: the log is lost
- *  stop   nothing while not logging
+ * Begin to log: what via_source_guest.dirty_start() promises.
+ *
+ * Logging can be started again after a stop. Takes time in proportion to the memory.
+ *
+ *  -EINVAL  it is logging
+ *  -EOPNOTSUPP, -ENOMEM, -EIO  what the kernel says, in @err
  */
 int via_dirty_tracker_start(struct via_dirty_tracker *tracker, struct via_error *err);
+
+/*
+ * Fetch the log of a region and clear it: what via_source_guest.dirty_fetch() promises.
+ *
+ * Sets in @dirty, one bit for each page of region @index, every page written since the last fetch.
+ * Takes time in proportion to the memory.
+ *
+ *  -EINVAL  it is not logging; there is no such @index; @dirty has fewer bits than the region pages
+ *  -EIO     the kernel failed: the log is lost
+ */
 int via_dirty_tracker_fetch(struct via_dirty_tracker *tracker, unsigned index,
 			    struct via_bitmap *dirty, struct via_error *err);
+
+/* Stop logging: what via_source_guest.dirty_stop() promises. Does nothing while not logging. */
 void via_dirty_tracker_stop(struct via_dirty_tracker *tracker);
 
-/* "async" or "sync": which way it took. Static. */
+/* Which way a tracker logs. Returns "async" or "sync". Static. */
 const char *via_dirty_tracker_way(const struct via_dirty_tracker *tracker);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

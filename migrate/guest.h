@@ -3,14 +3,15 @@
  * guest.h -- all that the engine knows of a guest: its RAM, a log of the pages
  * it dirties, how to stop it, and its device state.
  *
- * A VMM fills in one struct via_guest for each side. Unless a line says otherwise,
- * the engine calls these functions from the thread that runs the migration.
- * They return 0 or a negated code of core/error.h and leave the cause in @err.
+ * A VMM fills in a struct via_source_guest or a struct via_destination_guest. Its functions return
+ * 0 or a negated code of core/error.h, and leave the cause in @err with via_fail().
+ *
+ * Threads: the engine calls the guest's functions in the thread that runs the migration.
  *
  * Postcopy asks a little more of the RAM: anonymous, shared or hugetlbfs memory whose pages the
  * engine may discard and register with userfaultfd. Pages must not be locked (mlock) at the
- * destination: what is locked cannot be absent. Huge pages that are discarded go back to the pool: leave
- * it to the guest, or pages that come may find none.
+ * destination: what is locked cannot be absent. Huge pages that are discarded go back to the pool:
+ * leave it to the guest, or pages that come may find none.
  */
 #ifndef VIA_MIGRATE_GUEST_H
 #define VIA_MIGRATE_GUEST_H
@@ -21,6 +22,10 @@
 #include "core/bitmap.h"
 #include "core/error.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* One piece of guest RAM, contiguous in the address space of this process. */
 struct via_guest_region {
 	char name[64];      /* the same on both sides: "ram", "pc.ram", "vram" */
@@ -29,7 +34,11 @@ struct via_guest_region {
 	uint32_t page_size; /* bytes; the unit of the dirty log */
 };
 
-/* The source's guest: running. */
+/*
+ * The source's guest, which runs. The table, the regions and the guest are the caller's, and are
+ * needed until via_migrate_source() returns. The first failure of a function before RUN aborts the
+ * migration.
+ */
 struct via_source_guest {
 	void *arg; /* passed to every function */
 	unsigned nregions;
@@ -59,9 +68,13 @@ struct via_source_guest {
 	int (*save)(void *arg, void **state, size_t *len, struct via_error *err);
 };
 
-/* The destination's guest: empty and stopped. */
+/*
+ * The destination's guest, which is empty and stopped. The table and the guest are the caller's,
+ * and are needed until via_migrate_destination() returns. What load() or run() reports the source
+ * is told, so that it may run its guest again.
+ */
 struct via_destination_guest {
-	void *arg;
+	void *arg; /* passed to every function */
 	/*
 	 * The source has these @nregions regions (addr is NULL). Make equal ones, zeroed,
 	 * and put their addresses into region[i].addr; they stay the guest's.
@@ -70,22 +83,26 @@ struct via_destination_guest {
 	int (*prepare)(void *arg, unsigned nregions, struct via_guest_region *region,
 		       struct via_error *err);
 	/*
-	 * Take the device state: @len bytes that came from the source. -EPROTO when bad. It may read
-	 * guest RAM; in postcopy it then waits for pages. Called again when the session was lost before the
-	 * guest ran: the later state is the one that counts.
+	 * Take the device state: @len bytes that came from the source. -EPROTO when bad. It may
+	 * read guest RAM; in postcopy it then waits for pages. Called again when the session was
+	 * lost before the guest ran: the later state is the one that counts.
 	 */
 	int (*load)(void *arg, const void *state, size_t len, struct via_error *err);
 	/*
-	 * Start the vCPUs. From here on the guest lives here. In postcopy pages are missing: let the
-	 * vCPUs wait for them, not this call.
+	 * Start the vCPUs. From here on the guest lives here. In postcopy pages are missing: let
+	 * the vCPUs wait for them, not this call.
 	 */
 	int (*run)(void *arg, struct via_error *err);
 	/*
-	 * Postcopy was given up: pages of the running guest are missing for ever. Called before vCPUs
-	 * that wait for one are let go: see to it that none of them goes on. Must not wait for
-	 * them. NULL: postcopy is refused.
+	 * Postcopy was given up: pages of the running guest are missing for ever. Called before
+	 * vCPUs that wait for one are let go: see to it that none of them goes on. Must not wait
+	 * for them. NULL: postcopy is refused.
 	 */
 	void (*abandon)(void *arg);
 };
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

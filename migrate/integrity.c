@@ -85,7 +85,7 @@ static void put_digests(const struct integrity_work *iw, struct via_batch *batch
 	}
 	batch->message_type = ENGINE_DIGEST;
 	batch->message_len = (size_t)(pos - batch->message);
-	batch->message_flags = VIA_AFTER_WRITES;
+	batch->after_writes = true;
 }
 
 /* The message that came with the runs has a turn of its own. */
@@ -94,7 +94,7 @@ static void hand_on_message(struct handout *h, struct via_batch *batch)
 	memcpy(batch->message, h->message, h->batch.message_len);
 	batch->message_type = h->batch.message_type;
 	batch->message_len = h->batch.message_len;
-	batch->message_flags = h->batch.message_flags;
+	batch->after_writes = h->batch.after_writes;
 	h->batch.message_len = 0;
 }
 

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/probe.h"
 #include "migrate/engine_messages.h"
 #include "migrate/uffd.h"
 #include "migrate/urgent.h"
@@ -151,6 +152,8 @@ static int ask(struct fault_server *fs, unsigned region, uint64_t page, uint32_t
 		(struct open_request){.region = region, .page = page, .sent_ns = now};
 	fs->spin_until = now + SPIN_NS;
 	count(&fs->sink->requests, 1);
+	VIA_PROBE(request, VIA_ROLE_DESTINATION, via_channel_probe(a->ch),
+		  VIA_PROBE_PLACE(region, m.off), len, 0);
 	return via_channel_send(a->ch, ENGINE_REQUEST, buf, sizeof(buf), NULL, 0);
 }
 
@@ -191,6 +194,9 @@ static int on_fault(struct fault_server *fs, const struct uffd_msg *m, bool ask_
 	if (region < 0)
 		return -EFAULT;
 	count(&fs->sink->faults, 1);
+	VIA_PROBE(fault, VIA_ROLE_DESTINATION, 0,
+		  VIA_PROBE_PLACE(region, page * store->region[region].page_size),
+		  store->region[region].page_size, m->arg.pagefault.feat.ptid);
 	if (!via_bitmap_test(&store->region[region].lacking, page))
 		return page_store_let_go(store, (unsigned)region, page);
 	if (via_bitmap_test_and_set(&store->region[region].asked, page) || !ask_now)
@@ -220,8 +226,9 @@ static int take_faults(struct fault_server *fs, unsigned room)
 
 /* -- the fault server: answers --------------------------------------------------------- */
 
-static int install_answer(struct fault_server *fs, const struct open_request *asked,
-			  const struct engine_page *page, const struct via_page_message *m)
+static int install_answer(struct fault_server *fs, const struct asker *a,
+			  const struct open_request *asked, const struct engine_page *page,
+			  const struct via_page_message *m)
 {
 	const uint8_t *src = NULL;
 	uint64_t start = via_now_ns();
@@ -237,6 +244,8 @@ static int install_answer(struct fault_server *fs, const struct open_request *as
 		return -EPROTO;
 	if (page->kind == ENGINE_PAGE_IN_SLOT && (!src || page->len > m->slot_len))
 		return -EPROTO;
+	if (page->kind == ENGINE_PAGE_IN_SLOT)
+		via_channel_placed(a->ch, page->len);
 	rc = install(fs->sink, asked->region, asked->page, 1, src);
 	via_hist_add(&fs->install_ns, via_now_ns() - start);
 	if (!rc)
@@ -256,9 +265,11 @@ static int on_answer(struct fault_server *fs, struct asker *a, const struct via_
 	if (page.region != asked->region || page.len != len || page.off != asked->page * len)
 		return -EPROTO;
 	via_hist_add(&fs->request_ns, via_now_ns() - asked->sent_ns);
+	VIA_PROBE(answer, VIA_ROLE_DESTINATION, via_channel_probe(a->ch),
+		  VIA_PROBE_PLACE(page.region, page.off), len, page.kind);
 	a->head = (a->head + 1) % OPEN_MAX;
 	a->n--;
-	return install_answer(fs, asked, &page, m);
+	return install_answer(fs, a, asked, &page, m);
 }
 
 static int take_answers(struct fault_server *fs)
@@ -362,7 +373,8 @@ bool page_sink_end_load(struct page_sink *sink)
 
 /* -- installers -------------------------------------------------------------------------- */
 
-static int install_ranges(struct page_sink *sink, const struct via_page_message *m)
+static int install_ranges(struct page_sink *sink, struct via_channel *ch,
+			  const struct via_page_message *m)
 {
 	const struct page_store_region *r;
 	const uint8_t *src = NULL;
@@ -395,6 +407,8 @@ static int install_ranges(struct page_sink *sink, const struct via_page_message 
 		src = src ? src + len : NULL;
 		left -= src ? len : 0;
 	}
+	if (src)
+		via_channel_placed(ch, m->slot_len - left);
 	return 0;
 }
 
@@ -409,7 +423,7 @@ static void *installer_main(void *arg)
 		rc = via_channels_wait(&in->ch, 1, VIA_NEVER, &sink->stop_fd, 1);
 		while (rc >= 0 && via_channel_next(in->ch, &m)) {
 			rc = m.type == ENGINE_PAGES || m.type == ENGINE_ZERO
-				     ? install_ranges(sink, &m)
+				     ? install_ranges(sink, in->ch, &m)
 				     : -EPROTO;
 			if (rc >= 0)
 				rc = via_channel_done(in->ch, &m);
@@ -564,6 +578,6 @@ void page_sink_stats(const struct page_sink *sink, struct via_postcopy_stats *st
 	stats->request_pages = atomic_load(&sink->request_pages);
 	stats->bulk_pages = atomic_load(&sink->bulk_pages);
 	stats->duplicate_pages = atomic_load(&sink->store->duplicates);
-	stats->request_ns = sink->server.request_ns;
-	stats->install_ns = sink->server.install_ns;
+	via_hist_copy(&stats->request_ns, &sink->server.request_ns);
+	via_hist_copy(&stats->install_ns, &sink->server.install_ns);
 }

@@ -39,7 +39,7 @@ bool page_sink_end_load(struct page_sink *sink);
 /* End all threads. Who waits for a page goes on waiting. Idempotent. */
 void page_sink_stop(struct page_sink *sink);
 
-/* Fill in *stats. Exact when stopped. */
+/* Fill in what it knows of *stats. Exact when stopped. */
 void page_sink_stats(const struct page_sink *sink, struct via_postcopy_stats *stats);
 
 #endif

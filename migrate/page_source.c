@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/probe.h"
 #include "migrate/engine_messages.h"
 #include "migrate/page_zero.h"
 #include "migrate/urgent.h"
@@ -90,6 +91,12 @@ static int check_request(const struct page_source *ps, const struct engine_page 
 		       : 0;
 }
 
+static void probe_answer(const struct via_channel *ch, const struct engine_page *page)
+{
+	VIA_PROBE(answer, VIA_ROLE_SOURCE, via_channel_probe(ch),
+		  VIA_PROBE_PLACE(page->region, page->off), page->len, page->kind);
+}
+
 /* Answer with the content at @addr. */
 static int send_page(struct page_source *ps, struct via_channel *ch, struct engine_page *page,
 		     const uint8_t *addr)
@@ -101,6 +108,7 @@ static int send_page(struct page_source *ps, struct via_channel *ch, struct engi
 
 	count(&ps->zero_pages, zero);
 	page->kind = zero ? ENGINE_PAGE_ZERO : slot_len ? ENGINE_PAGE_IN_SLOT : ENGINE_PAGE_HERE;
+	probe_answer(ch, page);
 	engine_page_encode(page, head);
 	if (page->kind == ENGINE_PAGE_IN_SLOT)
 		return via_channel_send_staged(ch, ENGINE_PAGE, head, sizeof(head), &run, 1);
@@ -115,6 +123,8 @@ static int answer(struct page_source *ps, struct via_channel *ch, struct engine_
 	uint8_t head[ENGINE_PAGE_LEN];
 
 	count(&ps->requests, 1);
+	VIA_PROBE(request, VIA_ROLE_SOURCE, via_channel_probe(ch),
+		  VIA_PROBE_PLACE(page->region, page->off), page->len, 0);
 	atomic_store_explicit(&ps->hint, r->first_word + number / VIA_BITMAP_WORD_BITS + 1,
 			      memory_order_relaxed);
 	if (via_bitmap_take_bits(r->missing, number / VIA_BITMAP_WORD_BITS, bit)) {
@@ -122,6 +132,7 @@ static int answer(struct page_source *ps, struct via_channel *ch, struct engine_
 		return send_page(ps, ch, page, (const uint8_t *)r->guest->addr + page->off);
 	}
 	page->kind = ENGINE_PAGE_COMING;
+	probe_answer(ch, page);
 	engine_page_encode(page, head);
 	return via_channel_send(ch, ENGINE_PAGE, head, sizeof(head), NULL, 0);
 }
@@ -289,6 +300,9 @@ static int send_batch(struct page_worker *w, const struct batch *b)
 		bool is_zero = page_is_zero(addr, g->page_size);
 
 		count(&w->ps->zero_pages, is_zero);
+		VIA_PROBE(push, VIA_ROLE_SOURCE, via_channel_probe(w->ch),
+			  VIA_PROBE_PLACE(b->region, b->page[i] * g->page_size), g->page_size,
+			  is_zero);
 		add_page(is_zero ? &zero : &full, b->page[i], g->page_size);
 	}
 	if (full.head.nranges) {

@@ -15,6 +15,7 @@
 
 #include "core/buffer.h"
 #include "core/log.h"
+#include "core/probe.h"
 #include "migrate/uffd.h"
 
 static int open_uffd(struct page_store *store, struct via_error *err)
@@ -169,6 +170,8 @@ int page_store_arm(struct page_store *store, struct via_error *err)
 		r->registered = !rc;
 		while (!rc && (n = via_bitmap_next_run(&r->lacking, first + n, &first)) != 0) {
 			rc = discard(r, first, n, err);
+			VIA_PROBE(discard, VIA_ROLE_DESTINATION, 0,
+				  VIA_PROBE_PLACE(i, first * r->page_size), n * r->page_size, 0);
 			missing += n;
 		}
 	}
@@ -194,6 +197,9 @@ static void note_installed(struct page_store *store, struct page_store_region *r
 		fresh += (uint64_t)__builtin_popcountll(via_bitmap_take_bits(&r->lacking, w, mask));
 		page += in_word;
 	}
+	VIA_PROBE(install, VIA_ROLE_DESTINATION, 0,
+		  VIA_PROBE_PLACE(r - store->region, first * r->page_size), n * r->page_size,
+		  n - fresh);
 	atomic_fetch_sub(&store->missing, fresh);
 	atomic_fetch_add_explicit(&store->duplicates, n - fresh, memory_order_relaxed);
 }

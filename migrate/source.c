@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 
 #include "core/clock.h"
+#include "core/probe.h"
 #include "migrate/engine_messages.h"
 #include "transport/page_channel.h"
 
@@ -50,22 +51,57 @@ static int send_status(struct source *src, struct via_error *err)
 	return via_main_send(src->session, ENGINE_STATUS, buf, (size_t)n, err);
 }
 
+void source_set_phase(struct source *src, enum via_phase phase)
+{
+	src->progress.phase = phase;
+	VIA_PROBE(phase, VIA_ROLE_SOURCE, 0, phase, src->progress.round, 0);
+}
+
+void source_step(const struct source *src, uint64_t *step_ns)
+{
+	*step_ns = via_now_ns() - src->start_ns;
+}
+
+void source_count_pages(struct source *src)
+{
+	const struct via_postcopy_stats *postcopy = &src->result->postcopy;
+	struct via_progress *p = &src->progress;
+	struct dirty_work_counts counts;
+
+	dirty_work_counts(src->dirty, &counts);
+	p->zero_pages = counts.zero_pages + postcopy->zero_pages;
+	p->pages_sent = counts.pages + postcopy->request_pages + postcopy->bulk_pages -
+			postcopy->zero_pages;
+}
+
+void source_show(struct source *src)
+{
+	struct via_progress *p = &src->progress;
+
+	p->fence = src->runs_there ? VIA_FENCE_RUN
+		   : src->session  ? via_session_fence_state(src->session)
+				   : p->fence;
+	if (src->session)
+		tally_steps(src->session, src->start_ns, &p->steps);
+	tally_show(&src->tally, p);
+	if (src->config.progress)
+		src->config.progress(src->config.progress_arg, p);
+}
+
 /* Once an interval: the caller's progress line; once a second: the destination's. */
 int source_tick(struct source *src, struct via_error *err)
 {
 	struct via_progress *p = &src->progress;
-	struct via_session_stats stats;
 	uint64_t now = via_now_ns();
 
-	via_session_stats(src->session, &stats);
-	p->sent = src->sent_before + stats.bytes;
+	tally_look(&src->tally, src->session, &src->result->session);
+	p->sent = src->tally.session.bytes;
 	p->remaining = dirty_work_remaining(src->dirty);
 	p->rate = per_second(p->sent - src->ticked_sent, now - src->ticked_ns);
 	p->elapsed_ns = now - src->start_ns;
 	src->ticked_ns = now;
 	src->ticked_sent = p->sent;
-	if (src->config.progress)
-		src->config.progress(src->config.progress_arg, p);
+	source_show(src);
 	return now - src->status_ns >= STATUS_NS ? send_status(src, err) : 0;
 }
 
@@ -116,6 +152,7 @@ static int one_round(struct source *src, struct via_error *err)
 		return rc;
 	dirty_work_restore(src->dirty);
 	dirty_work_counts(src->dirty, &after);
+	source_count_pages(src);
 	if (after.bytes > before.bytes)
 		src->bandwidth = per_second(after.bytes - before.bytes, via_now_ns() - start);
 	return 0;
@@ -128,6 +165,7 @@ static bool time_to_switch(struct source *src, uint64_t round_ns)
 
 	p->remaining = dirty_work_remaining(src->dirty);
 	p->dirty_rate = per_second(p->remaining, round_ns);
+	p->bandwidth = src->bandwidth;
 	p->expected_downtime_ns =
 		src->bandwidth ? (uint64_t)((double)p->remaining * 1e9 / (double)src->bandwidth)
 			       : 0;
@@ -158,7 +196,7 @@ static int precopy(struct source *src, struct via_error *err)
 {
 	int rc;
 
-	src->progress.phase = VIA_PHASE_PRECOPY;
+	source_set_phase(src, VIA_PHASE_PRECOPY);
 	via_session_set_bandwidth(src->session, src->config.max_bandwidth);
 	rc = src->guest->dirty_start(src->guest->arg, err);
 	if (rc)
@@ -199,6 +237,8 @@ int source_send_state(struct source *src, struct via_error *err)
 	if (!rc)
 		rc = via_main_send(src->session, ENGINE_STATE, state, len, err);
 	free(state);
+	if (!rc)
+		source_step(src, &src->progress.steps.state_ns);
 	return rc;
 }
 
@@ -218,6 +258,7 @@ static int confirm_run(struct source *src, struct via_error *err)
 		return rc;
 	if (m.type == ENGINE_RUNNING && !m.more && m.len == 0) {
 		src->runs_there = true;
+		source_step(src, &src->progress.steps.run_ns);
 		return 0;
 	}
 	if (m.type != ENGINE_RUN_REFUSED || m.more || via_error_decode(m.payload, m.len, &theirs))
@@ -239,6 +280,8 @@ int source_send_run(struct source *src, struct via_error *err)
 
 	via_session_stats(src->session, &stats);
 	n = via_epoch_encode(src->result->session.epochs + stats.epochs, buf, sizeof(buf));
+	src->progress.committed = true;
+	source_show(src);
 	rc = via_main_send(src->session, ENGINE_RUN, buf, (size_t)n, err);
 	src->run_sent = !rc; /* a message that does not need fragments is taken, or refused whole */
 	return rc ? rc : confirm_run(src, err);
@@ -252,7 +295,9 @@ static int switch_over(struct source *src, struct via_error *err)
 	if (rc)
 		return rc;
 	src->paused = true;
-	src->progress.phase = VIA_PHASE_SWITCHOVER;
+	source_step(src, &src->progress.steps.paused_ns);
+	VIA_PROBE(guest, VIA_ROLE_SOURCE, 0, VIA_PROBE_STOPPED, 0, 0);
+	source_set_phase(src, VIA_PHASE_SWITCHOVER);
 	via_session_set_bandwidth(src->session, 0);
 	rc = source_fetch_dirty(src, err);
 	if (!rc)
@@ -293,8 +338,10 @@ static void map_untouched(const struct via_source_guest *guest)
 static int begin(struct source *src, struct via_error *err)
 {
 	struct via_session_stats stats;
-	int rc = via_session_open_channels(src->session, err);
+	int rc = tally_init(&src->tally, src->session, err);
 
+	if (!rc)
+		rc = via_session_open_channels(src->session, err);
 	if (!rc)
 		rc = via_session_start_senders(src->session, err);
 	if (rc)
@@ -318,11 +365,34 @@ void source_add_stats(struct source *src)
 	*sum = now;
 }
 
+/* The last look at the session; who has watched sees the end of what has completed. */
+static void show_done(struct source *src, int rc)
+{
+	struct via_progress *p = &src->progress;
+	struct via_migrate_result *r = src->result;
+
+	if (src->session && src->tally.channel)
+		tally_look(&src->tally, src->session, &r->session);
+	if (src->session)
+		source_add_stats(src);
+	r->bytes_sent = r->session.bytes;
+	source_set_phase(src, VIA_PHASE_DONE);
+	p->remaining = 0;
+	p->requests = r->postcopy.requests;
+	p->sent = r->bytes_sent;
+	p->elapsed_ns = r->total_ns;
+	if (src->session)
+		tally_steps(src->session, src->start_ns, &p->steps);
+	r->steps = p->steps;
+	if (!rc)
+		source_show(src);
+	tally_fini(&src->tally);
+}
+
 /* The guest goes where the outcome says; the result is what has been counted. */
 static void end(struct source *src, int rc)
 {
 	struct via_migrate_result *r = src->result;
-	struct dirty_work_counts counts = {0};
 
 	if (src->session)
 		via_session_stop_workers(src->session); /* they work on the dirty bitmap */
@@ -332,23 +402,16 @@ static void end(struct source *src, int rc)
 		     : src->lost     ? VIA_LOST
 		     : src->run_sent ? VIA_PAUSED
 				     : VIA_ABORTED;
-	if (src->paused && r->outcome == VIA_ABORTED)
+	if (src->paused && r->outcome == VIA_ABORTED) {
+		VIA_PROBE(guest, VIA_ROLE_SOURCE, 0, VIA_PROBE_RESUMED, 0, 0);
 		src->guest->resume(src->guest->arg);
+	}
 	if (src->dirty)
-		dirty_work_counts(src->dirty, &counts);
+		source_count_pages(src);
 	r->total_ns = via_now_ns() - src->start_ns;
-	r->zero_pages = counts.zero_pages + r->postcopy.zero_pages;
-	r->pages_sent = counts.pages + r->postcopy.request_pages + r->postcopy.bulk_pages -
-			r->postcopy.zero_pages;
-	if (src->session)
-		source_add_stats(src);
-	r->bytes_sent = r->session.bytes;
-	src->progress.phase = VIA_PHASE_DONE;
-	src->progress.remaining = 0;
-	src->progress.sent = r->bytes_sent;
-	src->progress.elapsed_ns = r->total_ns;
-	if (!rc && src->config.progress)
-		src->config.progress(src->config.progress_arg, &src->progress);
+	r->zero_pages = src->progress.zero_pages;
+	r->pages_sent = src->progress.pages_sent;
+	show_done(src, rc);
 	integrity_work_free(src->integrity);
 	dirty_work_free(src->dirty);
 }
@@ -407,7 +470,10 @@ int via_migrate_source(struct via_session **session, const struct via_source_gue
 	memset(result, 0, sizeof(*result));
 	fill_defaults(&src.config);
 	src.ticked_ns = src.start_ns;
-	src.progress.phase = VIA_PHASE_SETUP;
+	source_set_phase(&src, VIA_PHASE_SETUP);
+	src.progress.role = VIA_ROLE_SOURCE;
+	src.progress.fence = VIA_FENCE_OPEN;
+	src.progress.postcopy = &result->postcopy;
 	for (unsigned i = 0; i < guest->nregions; i++)
 		src.progress.memory += guest->region[i].len;
 	rc = check_postcopy(&src, &first);

@@ -14,6 +14,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/probe.h"
 #include "migrate/engine_messages.h"
 #include "migrate/page_map.h"
 
@@ -124,7 +125,9 @@ static int switch_to_postcopy(struct source *src, struct via_error *err)
 	if (rc)
 		return rc;
 	src->paused = true;
-	src->progress.phase = VIA_PHASE_SWITCHOVER;
+	source_step(src, &src->progress.steps.paused_ns);
+	VIA_PROBE(guest, VIA_ROLE_SOURCE, 0, VIA_PROBE_STOPPED, 0, 0);
+	source_set_phase(src, VIA_PHASE_SWITCHOVER);
 	via_session_set_bandwidth(src->session, 0);
 	rc = source_fetch_dirty(src, err);
 	if (!rc)
@@ -139,6 +142,8 @@ static int switch_to_postcopy(struct source *src, struct via_error *err)
 	/* Then it waits for us if the session is lost from here on. */
 	if (!rc)
 		rc = expect(src, ENGINE_ARMED, "ARMED", err);
+	if (!rc)
+		source_step(src, &src->progress.steps.armed_ns);
 	if (!rc)
 		rc = source_send_run(src, err);
 	if (!rc)
@@ -163,11 +168,11 @@ static int check_stall(const struct source *src, struct via_error *err)
 /* Until the destination lacks nothing. */
 static int serve(struct source *src, struct via_error *err)
 {
-	struct via_postcopy_stats stats;
+	struct via_postcopy_stats *stats = &src->result->postcopy;
 	struct via_message m;
 	int rc;
 
-	src->progress.phase = VIA_PHASE_POSTCOPY;
+	source_set_phase(src, VIA_PHASE_POSTCOPY);
 	rc = source_tick(src, err); /* at least once: it may be over sooner than an interval */
 	if (rc)
 		return rc;
@@ -178,8 +183,9 @@ static int serve(struct source *src, struct via_error *err)
 			break;
 		if (rc != -EAGAIN)
 			return rc;
-		page_source_stats(src->pages, &stats);
-		src->progress.requests = stats.requests;
+		page_source_stats(src->pages, stats);
+		src->progress.requests = stats->requests;
+		source_count_pages(src);
 		rc = source_tick(src, err);
 		if (!rc)
 			rc = check_stall(src, err);
@@ -265,9 +271,10 @@ static void leave_session(struct source *src, const struct via_error *why,
 	via_session_abort(src->session, why); /* the destination learns it, if it can */
 	page_source_stop(src->pages);
 	via_session_resume_point(src->session, resume);
+	tally_look(&src->tally, src->session, &src->result->session);
+	tally_keep(&src->tally);
 	source_add_stats(src);
-	src->sent_before = src->result->session.bytes;
-	src->ticked_sent = src->sent_before;
+	src->ticked_sent = src->result->session.bytes;
 	via_session_close(src->session);
 	src->session = NULL;
 }
@@ -280,9 +287,8 @@ static int resume(struct source *src, struct via_resume *lost, struct via_error 
 	int rc;
 
 	via_log("postcopy is paused: %s: %s", why->what, why->seen);
-	src->progress.phase = VIA_PHASE_PAUSED;
-	if (src->config.progress)
-		src->config.progress(src->config.progress_arg, &src->progress);
+	source_set_phase(src, VIA_PHASE_PAUSED);
+	source_show(src);
 	if (src->session)
 		leave_session(src, why, lost);
 	rc = src->config.recover(src->config.recover_arg, lost, why, VIA_NEVER, &src->session,

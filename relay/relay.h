@@ -104,8 +104,8 @@ int relay_tune(const struct relay_config *config, struct via_error *err);
 /*
  * Serve the source's QEMU, which comes to @listen_fd, through the relay at @peer. Blocks until
  * the migration is over (see above), or as long as config says. *@result is the last one's.
- *  0 the last migration completed or ended well; -ECANCELED; -ECONNRESET it was broken by its
- *  QEMUs; or the first cause of the session's failure
+ *  0 the last migration completed or ended well, or with keep none was there when it was canceled;
+ *  -ECANCELED; -ECONNRESET it was broken by its QEMUs; or the first cause of the session's failure
  */
 int relay_source(int listen_fd, const char *peer, const struct relay_config *config,
 		 struct relay_result *result, struct via_error *err);

@@ -11,6 +11,7 @@
 
 #include "relay/lane.h"
 #include "relay/tune.h"
+#include "transport/acceptor.h"
 
 #define HANDSHAKE_NS (10 * VIA_NS_PER_S)
 
@@ -41,28 +42,41 @@ static bool is_canceled(const struct destination *d)
  * Wait for a source relay. One that cannot be served is named, and the wait goes on: only what is
  * wrong before anybody has come, such as the key, ends it.
  */
-static int accept_session(struct destination *d, const struct relay_lost *lost,
-			  struct via_error *err)
+static int accept_one(struct destination *d, struct via_acceptor *acceptor,
+		      const struct via_session_config *config, struct via_error *err)
 {
 	struct via_wait wait = {.deadline_ns = VIA_NEVER, .cancel_fd = d->config->cancel_fd};
-	struct via_session_config config;
 
-	relay_session_config(d->config, lost, &config);
-	if (!config.handshake_ns)
-		config.handshake_ns = HANDSHAKE_NS;
 	for (;;) {
 		struct via_error why = {0};
 		struct via_control *control;
-		int rc = via_control_accept(d->listen_fd, &config.credentials, &wait,
-					    config.handshake_ns, &control, &why);
+		int rc = via_acceptor_take(acceptor, &config->credentials, &wait,
+					   config->handshake_ns, &control, &why);
 		bool hopeless = rc && via_err_scope(rc) == VIA_SCOPE_CALL;
 
 		if (!rc)
-			rc = via_session_accept_control(control, &config, &wait, &d->session, &why);
+			rc = via_session_accept_control(control, config, &wait, &d->session, &why);
 		if (!rc || hopeless || is_canceled(d))
 			return rc ? via_error_pass(err, &why) : 0;
 		relay_note(d->config, "%s: %s", why.what, why.seen);
 	}
+}
+
+static int accept_session(struct destination *d, const struct relay_lost *lost,
+			  struct via_error *err)
+{
+	struct via_acceptor *acceptor = NULL;
+	struct via_session_config config;
+	int rc;
+
+	relay_session_config(d->config, lost, &config);
+	if (!config.handshake_ns)
+		config.handshake_ns = HANDSHAKE_NS;
+	rc = via_acceptor_new(d->listen_fd, &acceptor, err);
+	if (!rc)
+		rc = accept_one(d, acceptor, &config, err);
+	via_acceptor_free(acceptor);
+	return rc;
 }
 
 static int watch(int epoll_fd, int fd)

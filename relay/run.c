@@ -67,10 +67,14 @@ int relay_run(const struct relay_config *config, relay_serve_fn *serve, void *ar
 
 	for (;;) {
 		struct via_error why = {0};
+		int rc;
 
 		memset(result, 0, sizeof(*result));
 		result->outcome = RELAY_BROKEN;
-		if (!serve(arg, &lost, result, &why) && result->outcome == RELAY_BROKEN)
+		rc = serve(arg, &lost, result, &why);
+		if (rc == -ECANCELED && config->keep && !resumable && !result->connections)
+			return 0; /* it had nothing to carry: so it is meant to end */
+		if (!rc && result->outcome == RELAY_BROKEN)
 			via_fail(&why, -ECONNRESET,
 				 "carry a migration\nQEMU has cut it off\n"
 				 "see what query-migrate says on both hosts");

@@ -17,6 +17,8 @@
 
 #include "core/clock.h"
 #include "tools/commands.h"
+#include "tools/confine.h"
+#include "tools/html.h"
 #include "tools/run.h"
 
 /* The destination has reported when the source is done; it only has to free its memory. */
@@ -28,7 +30,8 @@ static const enum option_id options[] = {
 	OPTION_PREEMPT, OPTION_DOWNTIME_LIMIT, OPTION_MAX_BANDWIDTH, OPTION_MAX_ROUNDS,
 	OPTION_POSTCOPY, OPTION_POSTCOPY_AFTER, OPTION_POSTCOPY_WHEN_STUCK,
 	OPTION_MAX_POSTCOPY_BANDWIDTH, OPTION_PULL_LINK, OPTION_INTEGRITY, OPTION_DEAD_AFTER,
-	OPTION_SEED, OPTION_VERBOSE, OPTION_JSON, 0};
+	OPTION_SEED, OPTION_SANDBOX, OPTION_REPORT, OPTION_METRICS_LISTEN, OPTION_STATS_FILE,
+	OPTION_VERBOSE, OPTION_JSON, 0};
 /* clang-format on */
 
 /* The second process. Never returns. */
@@ -44,6 +47,8 @@ static void be_destination(const struct settings *settings, int listen_fd, pid_t
 	mine.quiet = true;
 	mine.once = true;
 	mine.pull_link = 0; /* the source does */
+	mine.metrics_listen = NULL;
+	mine.stats_file = NULL;
 	run_destination(&mine, listen_fd, &result);
 	if (mine.verbose && result.error.code)
 		report_error(&result.error);
@@ -64,7 +69,8 @@ static bool reap(pid_t pid)
 	       WEXITSTATUS(status) == EXIT_OK;
 }
 
-static int run_both(const struct settings *settings, int listen_fd, const char *address)
+static int run_both(const struct settings *settings, int listen_fd, const char *address,
+		    struct html_report *report)
 {
 	struct settings mine = *settings;
 	struct run_result result;
@@ -83,8 +89,7 @@ static int run_both(const struct settings *settings, int listen_fd, const char *
 		return EXIT_FAILED;
 	}
 	mine.peer = strdup(address);
-	run_source(&mine, &result);
-	free(mine.peer);
+	run_source(&mine, report->series, &result);
 	if (result.migrate.outcome == VIA_PAUSED)
 		kill(pid, SIGTERM); /* it waits for us to come back */
 	other_ok = reap(pid);
@@ -93,12 +98,16 @@ static int run_both(const struct settings *settings, int listen_fd, const char *
 			 "destination's process\nit ended with a failure\n"
 			 "run again with --verbose");
 	report_print(settings, &result, true);
+	html_migration(report, &mine, &result);
+	html_report_end(report);
+	free(mine.peer);
 	return run_succeeded(&result) ? EXIT_OK : EXIT_FAILED;
 }
 
 static int run(const struct settings *settings)
 {
 	struct settings mine = *settings;
+	struct html_report report = {0};
 	struct via_error err = {0};
 	char address[64], fabric[] = "ofi:tcp";
 	int listen_fd;
@@ -107,11 +116,12 @@ static int run(const struct settings *settings)
 	if (!mine.fabric)
 		mine.fabric = fabric;
 	if (via_control_listen("127.0.0.1:0", &listen_fd, &err) ||
-	    via_control_listen_address(listen_fd, address, sizeof(address))) {
+	    via_control_listen_address(listen_fd, address, sizeof(address)) ||
+	    html_report_begin(&report, mine.report, &err) || confine(&mine, CONFINE_GUEST, &err)) {
 		report_error(&err);
 		return EXIT_FAILED;
 	}
-	return run_both(&mine, listen_fd, address);
+	return run_both(&mine, listen_fd, address, &report);
 }
 
 const struct command command_demo = {

@@ -7,6 +7,7 @@
 
 #include "core/clock.h"
 #include "tools/commands.h"
+#include "tools/confine.h"
 #include "tools/migrate_qemu.h"
 
 #define HANDSHAKE_NS (10 * VIA_NS_PER_S)
@@ -18,7 +19,8 @@ static const enum option_id options[] = {
 	OPTION_TLS_HOSTNAME, OPTION_INSECURE, OPTION_FABRIC,
 	OPTION_QEMU_MULTIFD, OPTION_POSTCOPY, OPTION_QEMU_PREEMPT,
 	OPTION_DOWNTIME_LIMIT, OPTION_MAX_BANDWIDTH, OPTION_MAX_POSTCOPY_BANDWIDTH, OPTION_TIMEOUT,
-	OPTION_QEMU_RESUME, OPTION_DEAD_AFTER, OPTION_VERBOSE, OPTION_JSON, 0};
+	OPTION_QEMU_RESUME, OPTION_DEAD_AFTER, OPTION_SANDBOX, OPTION_METRICS_LISTEN, OPTION_STATS_FILE,
+	OPTION_VERBOSE, OPTION_JSON, 0};
 /* clang-format on */
 
 static int check(const struct settings *s, struct via_error *err)
@@ -53,6 +55,7 @@ static int migrate(struct qemu_migration *m, struct via_error *err)
 	struct via_wait wait = {.deadline_ns = via_deadline_in(QMP_NS), .cancel_fd = m->cancel_fd};
 	int rc = relay_qmp_open(m->settings->qmp, &wait, &m->qmp, err);
 
+	metrics_watch(m->relay.metrics, &m->relay.watch);
 	if (!rc)
 		rc = qemu_set_up(m, err);
 	if (!rc)
@@ -105,12 +108,18 @@ static int run(const struct settings *settings)
 		report_error(&err);
 		return EXIT_USAGE;
 	}
+	if (confine(settings, CONFINE_GIVES_FILES, &err)) {
+		report_error(&err);
+		return EXIT_FAILED;
+	}
 	progress_init(&m.progress);
 	m.relay.config = relay_config(settings, &m);
-	if (!interrupt_start(&m.cancel_fd, NULL, &err) && !migrate(&m, &err))
+	if (!interrupt_start(&m.cancel_fd, NULL, &err) &&
+	    !metrics_start(settings, &m.relay.metrics, &err) && !migrate(&m, &err))
 		find_cause(&m);
 	else
 		(void)via_error_pass(&m.error, &err);
+	metrics_stop(m.relay.metrics);
 	interrupt_stop();
 	qemu_report(&m);
 	return m.error.code ? EXIT_FAILED : EXIT_OK;

@@ -5,13 +5,15 @@
 #include <unistd.h>
 
 #include "tools/commands.h"
+#include "tools/confine.h"
 #include "tools/run.h"
 
 /* clang-format off */
 static const enum option_id options[] = {
 	OPTION_LISTEN, OPTION_PSK, OPTION_TLS_CREDS, OPTION_TLS_AUTHZ_NAME, OPTION_INSECURE,
-	OPTION_FABRIC, OPTION_INTEGRITY, OPTION_DEAD_AFTER, OPTION_RECOVER_WITHIN, OPTION_VERBOSE,
-	OPTION_JSON, 0};
+	OPTION_FABRIC, OPTION_INTEGRITY, OPTION_DEAD_AFTER, OPTION_RECOVER_WITHIN,
+	OPTION_SANDBOX, OPTION_METRICS_LISTEN, OPTION_STATS_FILE,
+	OPTION_VERBOSE, OPTION_JSON, 0};
 /* clang-format on */
 
 static int run(const struct settings *settings)
@@ -27,7 +29,8 @@ static int run(const struct settings *settings)
 		report_error(&err);
 		return EXIT_USAGE;
 	}
-	if (via_control_listen(settings->listen, &listen_fd, &err)) {
+	if (via_control_listen(settings->listen, &listen_fd, &err) ||
+	    confine(settings, CONFINE_GUEST, &err)) {
 		report_error(&err);
 		return EXIT_FAILED;
 	}

@@ -8,6 +8,9 @@
 
 #include "relay/relay.h"
 #include "tools/commands.h"
+#include "tools/confine.h"
+#include "tools/html.h"
+#include "tools/metrics.h"
 #include "tools/run.h"
 
 #define HANDSHAKE_NS (10 * VIA_NS_PER_S)
@@ -16,8 +19,18 @@
 static const enum option_id options[] = {
 	OPTION_ROLE, OPTION_LISTEN, OPTION_PEER, OPTION_QEMU, OPTION_QMP, OPTION_TUNE, OPTION_PSK,
 	OPTION_PSK_IDENTITY, OPTION_TLS_CREDS, OPTION_TLS_HOSTNAME, OPTION_TLS_AUTHZ_NAME,
-	OPTION_INSECURE, OPTION_FABRIC, OPTION_DEAD_AFTER, OPTION_KEEP, OPTION_VERBOSE, OPTION_JSON, 0};
+	OPTION_INSECURE, OPTION_FABRIC, OPTION_DEAD_AFTER, OPTION_KEEP, OPTION_SANDBOX,
+	OPTION_METRICS_LISTEN, OPTION_STATS_FILE, OPTION_REPORT,
+	OPTION_VERBOSE, OPTION_JSON, 0};
 /* clang-format on */
+
+/* What ended() is told. */
+struct relay_run {
+	const struct settings *settings;
+	struct relay_live live;
+	struct html_report *report;
+	struct metrics *metrics; /* or NULL */
+};
 
 static const char *outcome_name(enum relay_outcome outcome)
 {
@@ -30,8 +43,9 @@ static const char *outcome_name(enum relay_outcome outcome)
 
 static void note(void *arg, const char *line)
 {
-	(void)arg;
-	fprintf(stderr, "viaduct: %s\n", line);
+	struct relay_run *run = arg;
+
+	progress_note(&run->live.view, line);
 }
 
 static json_t *error_object(const struct via_error *e)
@@ -42,19 +56,21 @@ static json_t *error_object(const struct via_error *e)
 			 "seen", e->seen, "remedy", e->remedy);
 }
 
-static void print_json(const struct relay_result *r, const struct via_error *why)
+static json_t *result_object(const struct relay_result *r, const struct via_error *why)
 {
-	json_t *root = json_pack(
-		"{s:s, s:b, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:o}", "result",
-		outcome_name(r->outcome), "postcopy", (int)r->postcopy, "migration",
-		(json_int_t)r->migrations, "fabric", r->session.fabric, "control",
-		r->session.security, "connections", (json_int_t)r->connections, "forward_bytes",
-		(json_int_t)r->forward_bytes, "back_bytes", (json_int_t)r->back_bytes, "packets",
-		(json_int_t)r->packets, "error", error_object(why));
+	return json_pack("{s:s, s:b, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:o}", "result",
+			 outcome_name(r->outcome), "postcopy", (int)r->postcopy, "migration",
+			 (json_int_t)r->migrations, "fabric", r->session.fabric, "control",
+			 r->session.security, "connections", (json_int_t)r->connections,
+			 "forward_bytes", (json_int_t)r->forward_bytes, "back_bytes",
+			 (json_int_t)r->back_bytes, "packets", (json_int_t)r->packets, "error",
+			 error_object(why));
+}
 
-	json_dumpf(root, stdout, JSON_INDENT(2));
+static void print_json(const json_t *result)
+{
+	json_dumpf(result, stdout, JSON_INDENT(2));
 	fputc('\n', stdout);
-	json_decref(root);
 }
 
 static void print_summary(const struct relay_result *r)
@@ -71,15 +87,22 @@ static void print_summary(const struct relay_result *r)
 
 static void ended(void *arg, const struct relay_result *result, const struct via_error *why)
 {
-	const struct settings *s = arg;
+	struct relay_run *run = arg;
+	const struct settings *s = run->settings;
+	json_t *json = result_object(result, why);
 
+	metrics_relay_ended(run->metrics, result);
+	relay_live_pause(&run->live, result);
+	html_relay(run->report, s, result, why, json);
 	if (why->code)
 		report_error(why);
 	if (s->json)
-		print_json(result, why);
+		print_json(json);
 	else
 		print_summary(result);
 	fflush(stdout);
+	relay_live_resume(&run->live);
+	json_decref(json);
 }
 
 static int check(const struct settings *s, struct via_error *err)
@@ -113,7 +136,8 @@ static void announce(const struct settings *s, int listen_fd)
 		fprintf(stderr, "viaduct: listening on %s\n", address);
 }
 
-static int serve(const struct settings *s, int listen_fd, struct via_error *err)
+static int serve(const struct settings *s, int listen_fd, struct html_report *report,
+		 struct via_error *err)
 {
 	struct relay_config config = {
 		.session = {.fabric = s->fabric,
@@ -127,27 +151,40 @@ static int serve(const struct settings *s, int listen_fd, struct via_error *err)
 		.ended = ended,
 	};
 	bool source = !strcmp(s->role, "source");
-	struct settings settings = *s;
+	struct relay_watch watch = RELAY_WATCH_INIT;
+	struct relay_run run = {.settings = s, .report = report};
 	struct relay_result result;
 	int rc = interrupt_start(&config.cancel_fd, NULL, err);
 
-	config.arg = &settings;
+	config.arg = &run;
+	config.watch = &watch;
+	relay_live_init(&run.live, s, &watch, report->series);
+	if (!rc)
+		rc = metrics_start(s, &run.metrics, err);
+	metrics_watch(run.metrics, &watch);
 	if (!rc && source && s->tune)
 		rc = relay_tune(&config, err); /* whoever reads the announcement may migrate */
 	if (rc) {
 		report_error(err);
+		metrics_stop(run.metrics);
 		interrupt_stop();
 		return rc;
 	}
 	announce(s, listen_fd);
+	interrupt_guard(relay_live_guard, &run.live);
+	relay_live_start(&run.live);
 	rc = source ? relay_source(listen_fd, s->peer, &config, &result, err)
 		    : relay_destination(listen_fd, s->qemu, &config, &result, err);
+	interrupt_guard(NULL, NULL);
+	relay_live_stop(&run.live);
+	metrics_stop(run.metrics);
 	interrupt_stop();
 	return rc;
 }
 
 static int run(const struct settings *settings)
 {
+	struct html_report report = {0};
 	struct via_error err = {0};
 	int listen_fd, rc = check(settings, &err);
 
@@ -159,7 +196,14 @@ static int run(const struct settings *settings)
 		report_error(&err);
 		return EXIT_FAILED;
 	}
-	rc = serve(settings, listen_fd, &err);
+	rc = html_report_begin(&report, settings->report, &err);
+	if (!rc)
+		rc = confine(settings, 0, &err);
+	if (rc)
+		report_error(&err);
+	else
+		rc = serve(settings, listen_fd, &report, &err);
+	html_report_end(&report);
 	close(listen_fd);
 	if (!strncmp(settings->listen, "unix:", 5))
 		(void)unlink(settings->listen + 5);

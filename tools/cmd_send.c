@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include "tools/commands.h"
+#include "tools/confine.h"
+#include "tools/html.h"
 #include "tools/run.h"
 
 /* clang-format off */
@@ -18,7 +20,9 @@ static const enum option_id options[] = {
 	OPTION_VCPUS, OPTION_DIRTY_RATE, OPTION_MULTIFD, OPTION_PREEMPT, OPTION_DOWNTIME_LIMIT,
 	OPTION_MAX_BANDWIDTH, OPTION_MAX_ROUNDS, OPTION_POSTCOPY, OPTION_POSTCOPY_AFTER,
 	OPTION_POSTCOPY_WHEN_STUCK, OPTION_MAX_POSTCOPY_BANDWIDTH, OPTION_RETRY, OPTION_RESUME,
-	OPTION_INTEGRITY, OPTION_DEAD_AFTER, OPTION_SEED, OPTION_VERBOSE, OPTION_JSON, 0};
+	OPTION_INTEGRITY, OPTION_DEAD_AFTER, OPTION_SEED, OPTION_SANDBOX, OPTION_REPORT,
+	OPTION_METRICS_LISTEN, OPTION_STATS_FILE,
+	OPTION_VERBOSE, OPTION_JSON, 0};
 /* clang-format on */
 
 /* The first @cap - 1 bytes of /proc/@pid/@name, with NULs as they are; "" when there is none. */
@@ -77,6 +81,7 @@ static int resume(unsigned pid, struct via_error *err)
 
 static int run(const struct settings *settings)
 {
+	struct html_report report = {0};
 	struct run_result result;
 	struct via_error err = {0};
 
@@ -93,8 +98,15 @@ static int run(const struct settings *settings)
 		report_error(&err);
 		return EXIT_USAGE;
 	}
-	run_source(settings, &result);
+	if (html_report_begin(&report, settings->report, &err) ||
+	    confine(settings, CONFINE_GUEST, &err)) {
+		report_error(&err);
+		return EXIT_FAILED;
+	}
+	run_source(settings, report.series, &result);
 	report_print(settings, &result, true);
+	html_migration(&report, settings, &result);
+	html_report_end(&report);
 	return run_succeeded(&result) ? EXIT_OK : EXIT_FAILED;
 }
 

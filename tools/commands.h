@@ -14,5 +14,7 @@ extern const struct command command_relay;
 extern const struct command command_migrate_qemu;
 extern const struct command command_fabrics;
 extern const struct command command_bench;
+extern const struct command command_doctor;
+extern const struct command command_plan;
 
 #endif

@@ -3,7 +3,9 @@
  * interrupt.c -- SIGINT, SIGTERM, SIGUSR1 and SIGUSR2, taken by a thread that waits for them:
  * it may lock and post as any other, which a signal handler may not.
  *
- * A wish that came before there was a session is kept for it: none is lost.
+ * A wish that came before there was a session is kept for it: none is lost. Once the guest has
+ * moved a guard is asked about SIGINT. Invariant: under the lock, whoever sets a guard knows that
+ * a SIGINT without one has aborted the session before, or never will.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -12,13 +14,18 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "tools/run.h"
 
 static struct {
 	pthread_t thread;
-	pthread_mutex_t lock; /* of the three below */
+	pthread_mutex_t lock; /* of those up to the descriptors */
 	struct via_session *session;
+	interrupt_guard_fn *guard;
+	void *guard_arg;
+	struct via_error why;    /* of a cancellation; code 0: it needs no words */
 	bool canceled, postcopy; /* what has been asked for */
+	uint64_t asked_ns;       /* the last SIGINT that a guard was asked about; 0: none */
 	int cancel_fd, resume_fd;
 	bool running;
 	_Atomic bool stopping;
@@ -29,9 +36,30 @@ static struct {
 static void tell_session(void)
 {
 	if (watch.session && watch.canceled)
-		via_session_abort(watch.session, NULL);
+		via_session_abort(watch.session, watch.why.code ? &watch.why : NULL);
 	if (watch.session && watch.postcopy)
 		via_session_start_postcopy(watch.session);
+}
+
+bool interrupt_asked_again(void)
+{
+	uint64_t now = via_now_ns();
+	bool again = watch.asked_ns && now - watch.asked_ns < INTERRUPT_AGAIN_S * VIA_NS_PER_S;
+
+	watch.asked_ns = now;
+	return again;
+}
+
+/* Under the lock. SIGTERM is meant, SIGINT is the guard's to judge. */
+static bool is_meant(int number)
+{
+	struct via_error why = {0};
+
+	if (watch.guard && !watch.guard(watch.guard_arg, number == SIGINT, &why))
+		return false;
+	if (!watch.canceled)
+		watch.why = why;
+	return true;
 }
 
 static void *watch_main(void *arg)
@@ -40,6 +68,8 @@ static void *watch_main(void *arg)
 
 	(void)arg;
 	while (!sigwait(&watch.signals, &number) && !atomic_load(&watch.stopping)) {
+		bool cancel = false;
+
 		if (number == SIGUSR2) {
 			eventfd_write(watch.resume_fd, 1);
 			continue;
@@ -48,10 +78,11 @@ static void *watch_main(void *arg)
 		if (number == SIGUSR1)
 			watch.postcopy = true;
 		else
-			watch.canceled = true;
+			cancel = is_meant(number);
+		watch.canceled = watch.canceled || cancel;
 		tell_session();
 		pthread_mutex_unlock(&watch.lock);
-		if (number != SIGUSR1)
+		if (cancel)
 			eventfd_write(watch.cancel_fd, 1);
 	}
 	return NULL;
@@ -77,6 +108,9 @@ int interrupt_start(int *cancel_fd, int *resume_fd, struct via_error *err)
 	int rc;
 
 	watch.canceled = watch.postcopy = false;
+	watch.guard = NULL;
+	watch.asked_ns = 0;
+	watch.why = (struct via_error){0};
 	watch.cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	watch.resume_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (watch.cancel_fd < 0 || watch.resume_fd < 0)
@@ -103,6 +137,14 @@ void interrupt_watch(struct via_session *session)
 	pthread_mutex_lock(&watch.lock);
 	watch.session = session;
 	tell_session();
+	pthread_mutex_unlock(&watch.lock);
+}
+
+void interrupt_guard(interrupt_guard_fn *guard, void *arg)
+{
+	pthread_mutex_lock(&watch.lock);
+	watch.guard = guard;
+	watch.guard_arg = arg;
 	pthread_mutex_unlock(&watch.lock);
 }
 

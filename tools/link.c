@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * link.c -- the session at hand, how one that was lost in postcopy is replaced, and how
- * viaduct demo --pull-link loses it.
+ * link.c -- the session at hand, how one that was lost in postcopy is replaced, what a SIGINT does
+ * to it, and how viaduct demo --pull-link loses it.
  *
  * It must never give a guest up for a failure that may pass: only the destination's own word, a
- * refused connection, the user or --recover-within end the wait.
+ * refused connection, the user or --recover-within end the wait. Nor for a single SIGINT.
  */
 #include <poll.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "tools/metrics.h"
 #include "tools/run.h"
+#include "tools/series.h"
+#include "transport/acceptor.h"
 
 /* Between two tries of the source with --retry. */
 #define PAUSE_MIN_NS (100 * VIA_NS_PER_MS)
@@ -32,7 +36,7 @@ void link_init(struct link *link, const struct settings *settings,
 			      .listen_fd = -1,
 			      .resume_fd = -1,
 			      .cancel_fd = -1};
-	progress_init(&link->view);
+	live_init(&link->live, settings);
 }
 
 void link_use(struct link *link, struct via_session *session)
@@ -41,12 +45,16 @@ void link_use(struct link *link, struct via_session *session)
 	interrupt_watch(session);
 }
 
+void link_end(struct link *link)
+{
+	interrupt_guard(NULL, NULL);
+	progress_end(&link->live.view);
+}
+
 static void say(struct link *link, const struct via_error *what)
 {
-	if (link->settings->quiet)
-		return;
-	progress_end(&link->view);
-	report_error(what);
+	if (!link->settings->quiet)
+		progress_say(&link->live.view, what);
 }
 
 static void say_paused(struct link *link, const struct via_error *why, const char *remedy)
@@ -56,6 +64,51 @@ static void say_paused(struct link *link, const struct via_error *why, const cha
 	via_fail(&paused, why->code, "the migration is paused\n%s: %s\n%s", why->what,
 		 why->seen[0] ? why->seen : via_err_text(why->code), remedy);
 	say(link, &paused);
+}
+
+/* -- SIGINT once the guest has moved ------------------------------------------------ */
+
+/* In words that are right on either side. Is the guest lost? Else it may be complete there. */
+static bool cost_of_ending(struct link *link, char *cost, size_t cap)
+{
+	uint64_t lacking = atomic_load(&link->remaining);
+	char bytes[32];
+
+	if (lacking)
+		snprintf(cost, cap, "%s of its memory are at the source alone",
+			 format_bytes(lacking, bytes, sizeof(bytes)));
+	else
+		snprintf(cost, cap, "the source may not know whether it runs");
+	return lacking;
+}
+
+static bool guard(void *arg, bool may_wait, struct via_error *why)
+{
+	struct link *link = arg;
+	struct via_error not_yet = {0};
+	char cost[128];
+	bool lost = cost_of_ending(link, cost, sizeof(cost));
+
+	if (may_wait && !interrupt_asked_again()) {
+		via_fail(&not_yet, -ECANCELED,
+			 "SIGINT\ntoo late to abort, the guest has moved: %s\n"
+			 "let it go on. A second SIGINT within %u s ends it, and the guest",
+			 cost, INTERRUPT_AGAIN_S);
+		say(link, &not_yet);
+		return false;
+	}
+	via_fail(why, -ECANCELED, "migration\naborted by request after the guest had moved: %s\n%s",
+		 cost,
+		 lost ? "start it again from its disk"
+		      : "look where it runs before you start it again");
+	return true;
+}
+
+/* The engine has come to the point from which the guest is not kept at the source any more. */
+static void commit(struct link *link)
+{
+	link->committed = true;
+	interrupt_guard(guard, link);
 }
 
 /* -- source -------------------------------------------------------------------- */
@@ -89,7 +142,7 @@ static int is_gone(const struct link *link, int code, struct via_error *err)
 				"resume the migration: the destination's process is gone\n"
 				"whether the guest had begun to run there was not confirmed\n"
 				"start it again from its disk");
-	if (!link->remaining)
+	if (!atomic_load(&link->remaining))
 		return via_fail(err, code,
 				"resume the migration: the destination's process is gone\n"
 				"it had been sent every page, and may have finished\n"
@@ -116,8 +169,9 @@ int link_recover_source(void *arg, const struct via_resume *lost, const struct v
 	(void)eventfd_read(link->resume_fd, &ignored); /* of before: not meant for this loss */
 	snprintf(remedy, sizeof(remedy),
 		 link->settings->retry
-			 ? "wait: it is resumed as soon as that works (SIGINT gives it up)"
-			 : "once that is mended: viaduct send --resume %d (SIGINT gives it up)",
+			 ? "wait: it is resumed as soon as that works (SIGINT twice gives it up)"
+			 : "once that is mended: viaduct send --resume %d (SIGINT twice gives it "
+			   "up)",
 		 (int)getpid());
 	say_paused(link, why, remedy);
 	while (wait_to_try(link, pause_ns)) {
@@ -159,6 +213,42 @@ static int fail_wait(uint64_t waited_ns, bool needed, struct via_error *err)
 			(double)waited_ns / 1e9, state, remedy);
 }
 
+static int accept_again(struct link *link, const struct via_session_config *config,
+			const struct via_wait *wait, struct via_session **session,
+			struct via_error *err)
+{
+	struct via_control *control;
+	int rc = 0;
+
+	if (!link->acceptor)
+		rc = via_acceptor_new(link->listen_fd, &link->acceptor, err);
+	if (!rc)
+		rc = via_acceptor_take(link->acceptor, &config->credentials, wait,
+				       config->handshake_ns, &control, err);
+	return rc ? rc
+		  : via_migrate_accept_control(control, config, demo_guest_destination(link->guest),
+					       wait, session, err);
+}
+
+/* Until it is there, or the wait is over. */
+static int wait_for_source(struct link *link, const struct via_session_config *config,
+			   const struct via_wait *wait, const char *remedy,
+			   struct via_session **session)
+{
+	struct pollfd p = {.fd = link->cancel_fd, .events = POLLIN};
+
+	for (;;) {
+		struct via_error failed = {0};
+		int rc = accept_again(link, config, wait, session, &failed);
+
+		if (!rc || interrupt_is_canceled() || via_deadline_passed(wait->deadline_ns))
+			return rc;
+		say_paused(link, &failed, remedy);
+		if (via_err_scope(rc) == VIA_SCOPE_CALL)
+			(void)poll(&p, 1, (int)(HOPELESS_NS / VIA_NS_PER_MS));
+	}
+}
+
 int link_recover_destination(void *arg, const struct via_resume *lost, const struct via_error *why,
 			     uint64_t deadline_ns, struct via_session **session,
 			     struct via_error *err)
@@ -171,30 +261,21 @@ int link_recover_destination(void *arg, const struct via_resume *lost, const str
 	struct via_session_config config = *link->config;
 	struct via_wait wait = {.deadline_ns = via_deadline_in(link->settings->recover_within_ns),
 				.cancel_fd = link->cancel_fd};
-	struct pollfd p = {.fd = link->cancel_fd, .events = POLLIN};
 	uint64_t begun = via_now_ns();
+	int rc;
 
 	if (deadline_ns < wait.deadline_ns)
 		wait.deadline_ns = deadline_ns;
 	config.resume = lost;
 	link_use(link, NULL);
 	say_paused(link, why, remedy);
-	for (;;) {
-		struct via_error failed = {0};
-		int rc = via_migrate_accept(link->listen_fd, &config,
-					    demo_guest_destination(link->guest), &wait, session,
-					    &failed);
-
-		if (!rc) {
-			link_use(link, *session);
-			return 0;
-		}
-		if (interrupt_is_canceled() || via_deadline_passed(wait.deadline_ns))
-			return fail_wait(via_now_ns() - begun, deadline_ns == VIA_NEVER, err);
-		say_paused(link, &failed, remedy);
-		if (via_err_scope(rc) == VIA_SCOPE_CALL)
-			(void)poll(&p, 1, (int)(HOPELESS_NS / VIA_NS_PER_MS));
-	}
+	rc = wait_for_source(link, &config, &wait, remedy, session);
+	via_acceptor_free(link->acceptor);
+	link->acceptor = NULL;
+	if (rc)
+		return fail_wait(via_now_ns() - begun, deadline_ns == VIA_NEVER, err);
+	link_use(link, *session);
+	return 0;
 }
 
 /* -- progress ------------------------------------------------------------------------ */
@@ -227,8 +308,15 @@ void link_progress(void *arg, const struct via_progress *p)
 		link_use(link, NULL);
 	if (p->phase == VIA_PHASE_POSTCOPY)
 		link->moved = true;
-	link->remaining = p->remaining;
+	atomic_store(&link->remaining, p->remaining);
+	metrics_progress(link->metrics, p);
+	if (link->series)
+		series_add(link->series, p);
+	if (p->committed && !link->committed) {
+		commit(link);
+		return; /* the guest stands still: it is no time to draw */
+	}
 	if (!link->settings->quiet)
-		progress_show(&link->view, p);
+		live_show(&link->live, p);
 	pull(link, p);
 }

@@ -10,6 +10,7 @@
 
 #include "relay/qmp.h"
 #include "relay/relay.h"
+#include "tools/metrics.h"
 #include "tools/run.h"
 
 /* What query-migrate says, as far as it is looked at. What QEMU does not say is 0. */
@@ -28,7 +29,8 @@ struct qemu_view {
 struct own_relay {
 	struct relay_config config;
 	struct relay_watch watch;
-	struct relay_told told; /* by QEMU */
+	struct metrics *metrics; /* or NULL */
+	struct relay_told told;  /* by QEMU */
 	const char *peer;
 	char folder[96], address[112]; /* "unix:FOLDER/relay" */
 	int listen_fd;

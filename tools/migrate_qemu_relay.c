@@ -22,6 +22,7 @@ static void ended(void *arg, const struct relay_result *result, const struct via
 	struct qemu_migration *m = arg;
 	struct own_relay *relay = &m->relay;
 
+	metrics_relay_ended(relay->metrics, result);
 	if (relay->result.outcome)
 		return;
 	relay->result = *result;

@@ -320,6 +320,29 @@ static int take_neighbour(struct settings *s, const char *v, struct via_error *e
 	return take_number(v, 0, NEIGHBOURS_MAX, &s->neighbours, err);
 }
 
+static int take_sandbox(struct settings *s, const char *v, struct via_error *err)
+{
+	if (strcmp(v, "on") != 0 && strcmp(v, "off") != 0)
+		return via_fail(err, -EINVAL, "a sandbox\n\"%s\"\nwrite on or off", v);
+	s->sandbox = strcmp(v, "on") ? SANDBOX_OFF : SANDBOX_ON;
+	return 0;
+}
+
+static int take_metrics_listen(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_text(&s->metrics_listen, v, err);
+}
+
+static int take_stats_file(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_text(&s->stats_file, v, err);
+}
+
+static int take_report(struct settings *s, const char *v, struct via_error *err)
+{
+	return take_text(&s->report, v, err);
+}
+
 static int take_verbose(struct settings *s, const char *v, struct via_error *err)
 {
 	(void)v;
@@ -385,6 +408,10 @@ static const struct {
 	[OPTION_REPEAT] = {"repeat", "R", "measure each case so often (default 5)", take_repeat},
 	[OPTION_SECONDS] = {"seconds", "S", "of each measurement, more or less (default 1)", take_seconds},
 	[OPTION_NEIGHBOUR] = {"neighbour", "N", "so many busy processes beside (default 0)", take_neighbour},
+	[OPTION_SANDBOX] = {"sandbox", "on|off", "keep no rights and system calls without use (on)", take_sandbox},
+	[OPTION_METRICS_LISTEN] = {"metrics-listen", "[HOST:]PORT", "serve figures to Prometheus (of 127.0.0.1)", take_metrics_listen},
+	[OPTION_STATS_FILE] = {"stats-file", "FILE", "add a line of JSON with figures each second", take_stats_file},
+	[OPTION_REPORT] = {"report", "FILE", "write a page about it: one file of HTML", take_report},
 	[OPTION_VERBOSE] = {"verbose", NULL, "debug lines on stderr", take_verbose},
 	[OPTION_JSON] = {"json", NULL, "one JSON object on stdout", take_json},
 };
@@ -422,6 +449,9 @@ void settings_free(struct settings *s)
 	free(s->to);
 	free(s->operand);
 	free(s->only);
+	free(s->report);
+	free(s->metrics_listen);
+	free(s->stats_file);
 }
 
 struct via_credentials settings_credentials(const struct settings *s)

@@ -13,6 +13,9 @@
 #include "core/error.h"
 #include "transport/control.h"
 
+/* Whether the process is confined; by default as far as that can be had. */
+enum sandbox { SANDBOX_DEFAULT, SANDBOX_ON, SANDBOX_OFF };
+
 /* Exit statuses of the program. */
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -36,6 +39,7 @@ struct settings {
 	uint64_t timeout_ns;  /* 0: none */
 	bool keep;            /* a relay that serves one migration after the other */
 	bool insecure;
+	enum sandbox sandbox;
 	bool integrity;
 	bool json;
 	bool verbose;
@@ -60,8 +64,11 @@ struct settings {
 	uint64_t seed;
 	bool has_seed;
 	bool has_memory;
-	char *operand; /* the argument that is no option, where the command takes one */
-	char *only;    /* cases of a benchmark */
+	char *operand;        /* the argument that is no option, where the command takes one */
+	char *only;           /* cases of a benchmark */
+	char *metrics_listen; /* where a page of figures is served; NULL: nowhere */
+	char *stats_file;     /* for lines of figures; NULL: none */
+	char *report;         /* file for a page about the migration; NULL: none */
 	uint64_t repeat;
 	uint64_t run_ns; /* of one measurement */
 	uint64_t neighbours;
@@ -110,6 +117,10 @@ enum option_id {
 	OPTION_REPEAT,
 	OPTION_SECONDS,
 	OPTION_NEIGHBOUR,
+	OPTION_SANDBOX,
+	OPTION_REPORT,
+	OPTION_METRICS_LISTEN,
+	OPTION_STATS_FILE,
 	OPTION_VERBOSE,
 	OPTION_JSON,
 	OPTION_COUNT,

@@ -48,6 +48,51 @@ void report_quantiles(const struct via_hist *h, struct quantiles *q)
 				.max = (double)h->max / 1e3};
 }
 
+/* Half of a power of two of the histogram's buckets. */
+#define PER_BAR (1u << (VIA_HIST_SUB_BITS - 1))
+
+/* The highest value of bar @i of all that there are. */
+static double bar_end(unsigned i)
+{
+	unsigned half = i % 2, power = i / 2; /* 0 has all values below 2^SUB_BITS */
+	double low = power ? (double)(UINT64_C(1) << (power - 1 + VIA_HIST_SUB_BITS)) : 0;
+	double width = power ? low : (double)(1u << VIA_HIST_SUB_BITS);
+
+	return (low + (half ? width : width / 2)) / 1e3;
+}
+
+unsigned report_bars(const struct via_hist *h, struct latency_bar bar[LATENCY_BARS])
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < VIA_HIST_BUCKETS / PER_BAR; i++) {
+		uint64_t count = 0;
+
+		for (unsigned k = 0; k < PER_BAR; k++)
+			count += h->bucket[i * PER_BAR + k];
+		if (!n && !count)
+			continue;
+		if (n == LATENCY_BARS)
+			bar[n - 1] = (struct latency_bar){.upto_us = bar_end(i),
+							  .count = bar[n - 1].count + count};
+		else
+			bar[n++] = (struct latency_bar){.upto_us = bar_end(i), .count = count};
+	}
+	while (n && !bar[n - 1].count)
+		n--;
+	return n;
+}
+
+json_t *report_bars_json(const struct postcopy_seen *seen)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < seen->nbars; i++)
+		json_array_append_new(list, json_pack("[f, I]", seen->bar[i].upto_us,
+						      (json_int_t)seen->bar[i].count));
+	return list;
+}
+
 static json_t *quantiles_object(const struct quantiles *q)
 {
 	return json_pack("{s:f, s:f, s:f, s:f, s:f}", "p50", q->p50, "p90", q->p90, "p99", q->p99,
@@ -69,7 +114,11 @@ char *report_encode(const struct run_result *r, size_t *len)
 	json_t *seen = r->migrate.postcopy.used ? seen_object(&r->seen) : json_null();
 	json_t *root = json_pack("{s:o, s:f, s:o}", "verify", verify_object(r), "cpu_s",
 				 r->cpu_destination, "postcopy", seen);
-	char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
+	char *text;
+
+	if (r->migrate.postcopy.used)
+		json_object_set_new(seen, "latency_histogram_us", report_bars_json(&r->seen));
+	text = root ? json_dumps(root, JSON_COMPACT) : NULL;
 
 	json_decref(root);
 	*len = text ? strlen(text) : 0;
@@ -102,20 +151,46 @@ static bool decode_quantiles(json_t *from, struct quantiles *q)
 	       q->p999 <= q->max;
 }
 
+/* None is no fault: the histogram came later than the rest. */
+static bool decode_bars(json_t *from, struct postcopy_seen *seen)
+{
+	double before = 0;
+	json_t *one;
+	size_t i;
+
+	if (!from)
+		return true;
+	if (!json_is_array(from) || json_array_size(from) > LATENCY_BARS)
+		return false;
+	json_array_foreach(from, i, one)
+	{
+		struct latency_bar *bar = &seen->bar[i];
+		json_int_t count;
+
+		if (json_unpack(one, "[F, I]", &bar->upto_us, &count) || count < 0 ||
+		    !(bar->upto_us > before))
+			return false;
+		bar->count = (uint64_t)count;
+		before = bar->upto_us;
+	}
+	seen->nbars = (unsigned)json_array_size(from);
+	return true;
+}
+
 static bool decode_seen(json_t *from, struct postcopy_seen *seen)
 {
 	json_int_t faults, duplicate;
-	json_t *latency, *request, *install;
+	json_t *latency, *request, *install, *bars = NULL;
 
-	if (json_unpack(from, "{s:I, s:I, s:o, s:o, s:o}", "faults", &faults, "duplicate_pages",
-			&duplicate, "latency_us", &latency, "request_us", &request, "install_us",
-			&install))
+	if (json_unpack(from, "{s:I, s:I, s:o, s:o, s:o, s?o}", "faults", &faults,
+			"duplicate_pages", &duplicate, "latency_us", &latency, "request_us",
+			&request, "install_us", &install, "latency_histogram_us", &bars))
 		return false;
 	seen->faults = (uint64_t)faults;
 	seen->duplicate_pages = (uint64_t)duplicate;
 	return faults >= 0 && duplicate >= 0 && decode_quantiles(latency, &seen->latency) &&
 	       decode_quantiles(request, &seen->request) &&
-	       decode_quantiles(install, &seen->install);
+	       decode_quantiles(install, &seen->install) && decode_bars(bars, seen);
 }
 
 /* All of it, or false. */
@@ -211,7 +286,7 @@ static json_t *result_object(const struct run_result *r)
 		r->cpu_destination);
 }
 
-static void print_json(const struct run_result *r)
+json_t *report_json(const struct run_result *r)
 {
 	json_t *root = result_object(r);
 
@@ -224,6 +299,13 @@ static void print_json(const struct run_result *r)
 				    json_pack("{s:s, s:s, s:s, s:s}", "code",
 					      via_err_name(r->error.code), "what", r->error.what,
 					      "seen", r->error.seen, "remedy", r->error.remedy));
+	return root;
+}
+
+static void print_json(const struct run_result *r)
+{
+	json_t *root = report_json(r);
+
 	json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
 	fputc('\n', stdout);
 	json_decref(root);
@@ -279,8 +361,7 @@ static void print_postcopy_lines(const struct run_result *r)
 	       (unsigned long long)p->bulk_pages);
 }
 
-/* Where the guest is, when it is not at the destination with all of its memory. */
-static const char *whereabouts(const struct via_migrate_result *m, bool source)
+const char *report_whereabouts(const struct via_migrate_result *m, bool source)
 {
 	if (m->outcome == VIA_ABORTED && source)
 		return "the guest runs on at the source";
@@ -301,7 +382,7 @@ static const char *whereabouts(const struct via_migrate_result *m, bool source)
 static void print_summary(const struct settings *settings, const struct run_result *r, bool source)
 {
 	const struct via_session_stats *s = &r->migrate.session;
-	const char *where = whereabouts(&r->migrate, source);
+	const char *where = report_whereabouts(&r->migrate, source);
 	char memory[32];
 
 	printf("migration %s: %s of guest RAM over %s, %u multifd channels, control %s\n",

@@ -13,12 +13,18 @@
 #include <sys/resource.h>
 
 #include "core/clock.h"
+#include "tools/metrics.h"
+#include "tools/trial.h"
+#include "transport/acceptor.h"
 
 /* The destination's guest runs so long before it is checked, so that late writes would show. */
 #define RUN_ON_NS (200 * VIA_NS_PER_MS)
 
 /* Each step of the handshake may take so long. */
 #define HANDSHAKE_NS (10 * VIA_NS_PER_S)
+
+/* With --report: a migration of half a second has some points to be drawn. */
+#define SERIES_LOOK_NS (20 * VIA_NS_PER_MS)
 
 /* With --pull-link: how often to look, and a bandwidth at which there is something to see. */
 #define PULL_LOOK_NS   VIA_NS_PER_MS
@@ -70,6 +76,8 @@ static struct via_migrate_config migrate_config(const struct settings *s, struct
 		.progress_arg = link,
 	};
 
+	if (link->series)
+		config.interval_ns = SERIES_LOOK_NS;
 	/* Postcopy must not be over before the link has been pulled often enough. */
 	if (s->pull_link) {
 		config.interval_ns = PULL_LOOK_NS;
@@ -107,12 +115,12 @@ static void migrate_from(struct link *link, struct via_session **session, struct
 				&r->error);
 	r->cpu_source = cpu_seconds(link->guest) - before;
 	r->tracker = demo_guest_tracker(link->guest);
-	progress_end(&link->view);
+	link_end(link);
 	if (!rc)
 		(void)get_report(*session, r);
 }
 
-void run_source(const struct settings *settings, struct run_result *r)
+void run_source(const struct settings *settings, struct series *series, struct run_result *r)
 {
 	struct demo_guest_config gc = {.memory = settings->memory,
 				       .vcpus = (unsigned)settings->vcpus,
@@ -124,11 +132,14 @@ void run_source(const struct settings *settings, struct run_result *r)
 	int rc;
 
 	link_init(&link, settings, &sc);
+	link.series = series;
 	memset(r, 0, sizeof(*r));
 	r->migrate.outcome = VIA_ABORTED;
 	r->memory = settings->memory;
 	r->seed = settings->seed;
 	rc = interrupt_start(&link.cancel_fd, &link.resume_fd, &r->error);
+	if (!rc)
+		rc = metrics_start(settings, &link.metrics, &r->error);
 	if (!rc)
 		rc = demo_guest_new(&gc, &link.guest, &r->error);
 	if (!rc)
@@ -141,6 +152,8 @@ void run_source(const struct settings *settings, struct run_result *r)
 	link_use(&link, NULL);
 	via_session_close(session);
 	demo_guest_free(link.guest);
+	metrics_result(link.metrics, &r->migrate);
+	metrics_stop(link.metrics);
 	interrupt_stop();
 }
 
@@ -169,6 +182,7 @@ static void note_postcopy(const struct demo_guest *guest, struct run_result *r)
 	r->seen.faults = p->faults;
 	r->seen.duplicate_pages = p->duplicate_pages;
 	report_quantiles(&fault_ns, &r->seen.latency);
+	r->seen.nbars = report_bars(&fault_ns, r->seen.bar);
 	report_quantiles(&p->request_ns, &r->seen.request);
 	report_quantiles(&p->install_ns, &r->seen.install);
 }
@@ -195,7 +209,7 @@ static void migrate_to(struct link *link, struct via_session **session, struct r
 	rc = via_migrate_destination(session, demo_guest_destination(link->guest), &config,
 				     &r->migrate, &r->error);
 	r->cpu_destination = cpu_seconds(link->guest) - before;
-	progress_end(&link->view);
+	link_end(link);
 	if (rc)
 		demo_guest_stop(link->guest);
 	else
@@ -217,17 +231,31 @@ static void announce(int listen_fd)
 		fprintf(stderr, "viaduct: listening on %s\n", address);
 }
 
+/* Be measured for somebody's plan. 1: done, and no guest has come. */
+static int be_measured(struct link *link, struct trial_guest *trial, struct via_session **session,
+		       struct via_error *err)
+{
+	int rc;
+
+	link_use(link, *session);
+	rc = trial_serve(trial, *session, err);
+	*session = NULL;
+	link_use(link, NULL);
+	return rc ? rc : 1;
+}
+
 /*
  * Take one source: a new guest for it, and the session. *hopeless: the next one would fail as
- * well (the key file cannot be read, say).
+ * well (the key file cannot be read, say). 1: it was a trial, and there is neither.
  */
 static int accept_one(struct link *link, struct via_session **session, bool *hopeless,
 		      struct via_error *err)
 {
 	struct via_wait wait = {.deadline_ns = VIA_NEVER, .cancel_fd = link->cancel_fd};
 	struct via_control *control;
-	int rc = via_control_accept(link->listen_fd, &link->config->credentials, &wait,
-				    HANDSHAKE_NS, &control, err);
+	struct trial_guest trial;
+	int rc = via_acceptor_take(link->acceptor, &link->config->credentials, &wait, HANDSHAKE_NS,
+				   &control, err);
 
 	*hopeless = via_err_scope(rc) == VIA_SCOPE_CALL;
 	if (rc)
@@ -237,9 +265,12 @@ static int accept_one(struct link *link, struct via_session **session, bool *hop
 		via_control_close(control);
 		return rc;
 	}
-	rc = via_migrate_accept_control(control, link->config, demo_guest_destination(link->guest),
-					&wait, session, err);
+	trial_guest_init(&trial, demo_guest_destination(link->guest));
+	rc = via_migrate_accept_control(control, link->config, &trial.either, &wait, session, err);
+	if (!rc && trial.memory)
+		rc = be_measured(link, &trial, session, err);
 	if (rc) {
+		trial_guest_fini(&trial);
 		demo_guest_free(link->guest);
 		link->guest = NULL;
 	}
@@ -248,7 +279,7 @@ static int accept_one(struct link *link, struct via_session **session, bool *hop
 
 /*
  * Wait for a source that can be served. One that cannot (garbage, wrong key, another version,
- * more memory than there is) is named on stderr, and the wait goes on.
+ * more memory than there is) is named on stderr, and the wait goes on; as after a trial.
  */
 static int accept_source(struct link *link, struct via_session **session, struct run_result *r)
 {
@@ -259,9 +290,14 @@ static int accept_source(struct link *link, struct via_session **session, struct
 
 		if (!rc)
 			return 0;
-		if (hopeless || link->settings->once || interrupt_is_canceled())
+		if (rc < 0 && (hopeless || link->settings->once || interrupt_is_canceled()))
 			return via_error_pass(&r->error, &err);
-		report_error(&err);
+		if (link->settings->quiet)
+			continue;
+		if (rc < 0)
+			report_error(&err);
+		else
+			fprintf(stderr, "viaduct: measured for `viaduct plan`\n");
 		fprintf(stderr, "viaduct: still listening\n");
 	}
 }
@@ -278,14 +314,22 @@ void run_destination(const struct settings *settings, int listen_fd, struct run_
 	memset(r, 0, sizeof(*r));
 	r->migrate.outcome = VIA_ABORTED;
 	rc = interrupt_start(&link.cancel_fd, NULL, &r->error);
+	if (!rc)
+		rc = metrics_start(settings, &link.metrics, &r->error);
 	if (!rc && !settings->quiet)
 		announce(listen_fd); /* whoever reads it may send signals from now on */
 	if (!rc)
+		rc = via_acceptor_new(listen_fd, &link.acceptor, &r->error);
+	if (!rc)
 		rc = accept_source(&link, &session, r);
+	via_acceptor_free(link.acceptor);
+	link.acceptor = NULL;
 	if (!rc)
 		migrate_to(&link, &session, r);
 	link_use(&link, NULL);
 	via_session_close(session);
 	demo_guest_free(link.guest);
+	metrics_result(link.metrics, &r->migrate);
+	metrics_stop(link.metrics);
 	interrupt_stop();
 }

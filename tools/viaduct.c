@@ -8,11 +8,12 @@
 
 #include "core/log.h"
 #include "tools/commands.h"
+#include "tools/help.h"
 #include "tools/run.h"
 
 static const struct command *const commands[] = {
-	&command_demo,         &command_receive, &command_send,  &command_relay,
-	&command_migrate_qemu, &command_fabrics, &command_bench,
+	&command_demo,    &command_receive, &command_send, &command_relay, &command_migrate_qemu,
+	&command_fabrics, &command_doctor,  &command_plan, &command_bench,
 };
 
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -23,7 +24,9 @@ static void print_help(FILE *out)
 		     "Live migration of virtual machines over RDMA and other fast fabrics.\n\n");
 	for (size_t i = 0; i < NCOMMANDS; i++)
 		fprintf(out, "  %-12s %s\n", commands[i]->name, commands[i]->summary);
-	fprintf(out, "\n`viaduct COMMAND --help` shows the options of a command.\n");
+	fprintf(out, "\n`viaduct COMMAND --help` shows the options of a command, and\n"
+		     "`viaduct help NAME` its manual, or that of:\n\n");
+	help_topics(out);
 }
 
 static const struct command *find(const char *name)
@@ -74,6 +77,8 @@ int main(int argc, char **argv)
 		print_help(stderr);
 		return EXIT_USAGE;
 	}
+	if (!strcmp(argv[1], "help") && argc == 3 && argv[2][0] != '-')
+		return help_show(argv[2], find(argv[2]));
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
 		print_help(stdout);
 		return EXIT_OK;

@@ -276,6 +276,10 @@ static int received(struct via_channel *ch, uint8_t *buf, size_t len)
 	    !ch->session->config.streams)
 		return -EPROTO;
 	ch->nreceived++;
+	session_count(&ch->received, 1);
+	session_count(&ch->received_bytes, h.len);
+	VIA_PROBE(receive, ch->session->role, session_probe_channel(ch), h.type, ch->nreceived,
+		  ch->epoch);
 	rc = check_fragment(ch, &h);
 	if (rc)
 		return rc;
@@ -299,6 +303,17 @@ static int received(struct via_channel *ch, uint8_t *buf, size_t len)
 	return 0;
 }
 
+static int retired(struct via_channel *ch)
+{
+	int rc = via_ledger_retire(&ch->ledger, 1);
+
+	VIA_PROBE(written, ch->session->role, session_probe_channel(ch),
+		  atomic_load_explicit(&ch->ledger.total_writes, memory_order_relaxed) -
+			  ch->ledger.outstanding,
+		  ch->ledger.outstanding, 0);
+	return rc;
+}
+
 static int completed(struct via_channel *ch, const struct via_comp *comp)
 {
 	if (comp->status)
@@ -307,7 +322,7 @@ static int completed(struct via_channel *ch, const struct via_comp *comp)
 	case VIA_COMP_WRITE:
 		if (comp->ctx != ch) /* a stream's: the buffer that it came from */
 			via_pool_put(&ch->out, comp->ctx);
-		return via_ledger_retire(&ch->ledger, 1);
+		return retired(ch);
 	case VIA_COMP_SEND:
 		via_pool_put(&ch->tx, comp->ctx);
 		return 0;
@@ -410,6 +425,8 @@ static int post_counted(struct via_channel *ch, uint8_t *buf, struct via_message
 		return rc;
 	ch->credits--;
 	ch->nsent++;
+	session_count(&ch->sent, 1);
+	session_count(&ch->sent_bytes, h->len);
 	return 0;
 }
 
@@ -419,6 +436,8 @@ static int post_patiently(struct via_channel *ch, uint8_t *buf, struct via_messa
 {
 	int rc;
 
+	VIA_PROBE(send, ch->session->role, session_probe_channel(ch), h->type, ch->nsent + 1,
+		  ch->epoch);
 	while ((rc = post_counted(ch, buf, h, flags)) == -EAGAIN) {
 		rc = channel_wait_for_movement(ch);
 		if (rc < 0)

@@ -473,43 +473,21 @@ int via_control_flush(struct via_control *c, const struct via_wait *wait, struct
 	}
 }
 
-/* -- accept and connect ---------------------------------------------------------- */
+/* -- connect --------------------------------------------------------------------- */
 
-/* Read until the first header is there and makes sense; the source speaks first. */
-static int await_header(struct via_control *c, const struct via_wait *wait, struct via_error *err)
+int control_read_header(struct via_control *c, struct via_error *err)
 {
 	struct via_control_frame f;
 	int rc;
 
 	while ((rc = parse_header(c, &f, err)) == 0) {
 		rc = read_more(c, err);
-		if (rc == -EAGAIN)
-			rc = control_poll(c->fd, POLLIN, -1, wait);
 		if (rc)
 			break;
 	}
-	if (rc == -EAGAIN)
-		return via_fail(err, -ETIMEDOUT,
-				"control connection with %s\nthe peer was silent until the "
-				"deadline\ncheck that it is a `viaduct send`",
-				c->peer);
-	if (rc == -ECANCELED)
-		return via_fail(err, rc, "control connection with %s\n%s\nstart it again", c->peer,
-				via_err_text(rc));
 	if (rc == -EPROTO && (c->in[0] == 0x15 || c->in[0] == 0x16))
 		control_tls_refuse_plain(c->fd);
 	return rc < 0 ? rc : 0;
-}
-
-static int start_plain(struct via_control *c, const struct via_credentials *creds,
-		       const struct via_wait *wait, struct via_error *err)
-{
-	if (!c->loopback && !creds->insecure)
-		return via_fail(err, -EACCES,
-				"control connection with %s\nplain text is for loopback only\n"
-				"give both sides --psk or --tls-creds (or --insecure)",
-				c->peer);
-	return await_header(c, wait, err);
 }
 
 /* The key that the source proves to have. */
@@ -525,16 +503,15 @@ static int choose_key(const struct control_keys *keys, const char *identity,
 	return 0;
 }
 
-static void wipe_proof(struct control_proof *proof)
+void control_proof_wipe(struct control_proof *proof)
 {
 	control_keys_wipe(&proof->keys);
 	control_x509_free(proof->x509);
 	proof->x509 = NULL;
 }
 
-/* What the files hold now. @address: the source; NULL: the destination. */
-static int load_proof(const struct via_credentials *creds, const char *address,
-		      struct control_proof *proof, struct via_error *err)
+int control_proof_load(const struct via_credentials *creds, const char *address,
+		       struct control_proof *proof, struct via_error *err)
 {
 	int rc;
 
@@ -551,84 +528,32 @@ static int load_proof(const struct via_credentials *creds, const char *address,
 	if (!rc && address)
 		rc = choose_key(&proof->keys, creds->psk_identity, &proof->own, err);
 	if (rc)
-		wipe_proof(proof);
+		control_proof_wipe(proof);
 	return rc;
 }
 
-static bool has_proof(const struct via_credentials *creds)
+bool control_has_proof(const struct via_credentials *creds)
 {
 	return creds->psk_file || creds->tls_creds;
-}
-
-/* The handshake of an accepted connection, with what the files hold by now. */
-static int greet(struct via_control *c, const struct via_credentials *creds,
-		 const struct via_wait *wait, struct via_error *err)
-{
-	struct control_proof proof;
-	int rc;
-
-	if (!has_proof(creds))
-		return start_plain(c, creds, wait, err);
-	rc = load_proof(creds, NULL, &proof, err);
-	if (rc)
-		return rc;
-	rc = control_tls_start(c, &proof, wait, err);
-	wipe_proof(&proof);
-	return rc;
-}
-
-int via_control_accept(int listen_fd, const struct via_credentials *creds,
-		       const struct via_wait *wait, uint64_t handshake_ns,
-		       struct via_control **control, struct via_error *err)
-{
-	struct via_wait handshake = *wait;
-	struct control_proof proof;
-	struct via_control *c;
-	int fd, rc;
-
-	/*
-	 * Before the wait: a file that cannot be read is better known now. What it holds is not kept
-	 * meanwhile: the wait may be long, no key need be in memory, and a newer ca-crl.pem counts.
-	 */
-	rc = load_proof(creds, NULL, &proof, err);
-	if (rc)
-		return rc;
-	wipe_proof(&proof);
-	rc = control_socket_accept(listen_fd, wait, &fd, err);
-	if (!rc)
-		rc = control_new(fd, &c, err);
-	if (rc)
-		return rc;
-	handshake.deadline_ns = via_deadline_in(handshake_ns);
-	if (handshake.deadline_ns > wait->deadline_ns)
-		handshake.deadline_ns = wait->deadline_ns;
-	rc = greet(c, creds, &handshake, err);
-	if (rc) {
-		via_control_close(c);
-		return rc;
-	}
-	via_log("control: %s has connected, %s", c->peer, via_control_security(c));
-	*control = c;
-	return 0;
 }
 
 int via_control_connect(const char *address, const struct via_credentials *creds,
 			const struct via_wait *wait, struct via_control **control,
 			struct via_error *err)
 {
-	bool anywhere = has_proof(creds) || creds->insecure;
+	bool anywhere = control_has_proof(creds) || creds->insecure;
 	struct control_proof proof;
 	struct via_control *c = NULL;
-	int fd, rc = load_proof(creds, address, &proof, err);
+	int fd, rc = control_proof_load(creds, address, &proof, err);
 
 	if (rc)
 		return rc;
 	rc = control_socket_connect(address, anywhere, wait, &fd, err);
 	if (!rc)
 		rc = control_new(fd, &c, err);
-	if (!rc && has_proof(creds))
+	if (!rc && control_has_proof(creds))
 		rc = control_tls_start(c, &proof, wait, err);
-	wipe_proof(&proof);
+	control_proof_wipe(&proof);
 	if (rc) {
 		via_control_close(c);
 		return rc;

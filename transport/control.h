@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * control.h -- the control connection: framed messages over TCP, inside TLS 1.3
- * with a pre-shared key or certificates, or in plain text on loopback or by explicit consent.
+ * control.h -- the control connection: TCP, inside TLS 1.3 with a pre-shared key or certificates,
+ * or in plain text on loopback or by explicit consent.
  *
- * Everything that opens memory to the peer (endpoint addresses, nonces, keys)
- * travels here and nowhere else. A frame is a fixed header and a payload
- * (docs/wire.md); what the payload means is messages.h.
+ * Everything that opens memory to the peer (endpoint addresses, nonces, keys) travels here and
+ * nowhere else. via_session_connect() and via_session_accept() make a connection of their own; who
+ * makes it here, to look at it or to bring a socket along, gives it to a session with
+ * via_session_connect_control() or via_session_accept_control().
  *
- * Threads: one thread at a time drives a connection (receive, flush, close).
- * via_control_post() alone may be called from any thread; it wakes the driver.
+ * Threads: any, one at a time for each connection. What waits ends by its deadline and by its
+ * descriptor.
  */
 #ifndef VIA_TRANSPORT_CONTROL_H
 #define VIA_TRANSPORT_CONTROL_H
@@ -17,11 +18,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/clock.h"
 #include "core/error.h"
-#include "fabrics/fabric.h" /* struct via_wait */
 
-#define VIA_CONTROL_PAYLOAD_MAX (4u << 20) /* bytes; a longer frame is refused unread */
-#define VIA_CONTROL_HEADER_LEN  8u
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 /* How the two sides prove who they are. The strings belong to the caller. */
 struct via_credentials {
@@ -46,89 +48,110 @@ struct via_credentials {
 
 struct via_control;
 
-/* One received frame. The payload belongs to the connection until the next receive. */
-struct via_control_frame {
-	uint16_t type; /* enum via_control_type of messages.h; not checked here */
-	const uint8_t *payload;
-	size_t len;
-};
-
 /*
- * Listen on @address: "HOST:PORT", "[IPV6]:PORT", ":PORT" or "PORT"; port 0 lets
- * the host choose; a host name is looked up, which may block. The descriptor is close-on-exec and
- * non-blocking; the caller closes it. An empty host means every address.
- *  -EINVAL malformed, -EADDRINUSE, -EADDRNOTAVAIL, -EHOSTUNREACH name not found, -EPERM, -EIO
+ * Listen for a source.
+ *
+ * @address is "HOST:PORT", "[IPV6]:PORT", ":PORT" or "PORT". Port 0 lets the host choose; an empty
+ * host means every address; a name is looked up, which may block. *@listen_fd is close-on-exec and
+ * non-blocking, and the caller's to close.
+ *
+ *  -EINVAL         the address is malformed
+ *  -EADDRINUSE     somebody listens there already
+ *  -EADDRNOTAVAIL  it is not an address of this host
+ *  -EHOSTUNREACH   the name is not found
+ *  -EPERM          a port below 1024 without the right to it
+ *  -ENOMEM, -EIO   what the system says, in @err
  */
 int via_control_listen(const char *address, int *listen_fd, struct via_error *err);
 
-/* The address that @listen_fd really has, as "HOST:PORT" or "[IPV6]:PORT". 0 or -EIO. */
+/*
+ * The address that a listening descriptor really has: where port 0 has become a number.
+ *
+ * Writes "HOST:PORT" or "[IPV6]:PORT" into @buf of @cap bytes; 64 are always enough. Does not
+ * block.
+ *
+ *  -EIO  @listen_fd is no such descriptor
+ */
 int via_control_listen_address(int listen_fd, char *buf, size_t cap);
 
 /*
- * Accept one connection and finish its TLS handshake (with psk_file or tls_creds). A
- * peer that does not finish within @handshake_ns, sends garbage or has a wrong
- * key ends this call with its error; the listening descriptor stays usable.
+ * Accept one connection and finish its TLS handshake.
+ *
+ * There is one where @creds names a key or certificates. A peer that does not finish within
+ * @handshake_ns, sends garbage or has a wrong key ends this call with its error; @listen_fd stays
+ * usable. *@control is the caller's, until it is closed or given to a session.
+ *
  *  -ETIMEDOUT  @wait's deadline, nobody came; or the peer was silent
  *  -ECANCELED  @wait's descriptor became readable
  *  -EACCES     wrong key, unknown identity, a certificate of one side that the other does not
- *              take, or plain text from a peer that is not on loopback without @creds.insecure
+ *              take, or plain text from a peer that is not on loopback, without creds.insecure
  *  -EPROTO     the peer speaks TLS to a plain listener, plain text to a TLS
  *              one, or neither
- *  -ENOENT/-EPERM/-EINVAL  a key or certificate file is missing, unreadable, malformed or no
- *              good (expired, say), or both kinds are named
+ *  -ENOENT     a key or certificate file is missing
+ *  -EPERM      such a file cannot be read, or the system forbids the connection
+ *  -EINVAL     such a file is malformed or no good (expired, say), or both kinds are named
+ *  -ECONNRESET  the peer has gone
+ *  -ENOMEM, -EIO  what the system says, in @err
  */
 int via_control_accept(int listen_fd, const struct via_credentials *creds,
 		       const struct via_wait *wait, uint64_t handshake_ns,
 		       struct via_control **control, struct via_error *err);
 
 /*
- * Connect to @address and finish the TLS handshake. With certificates the peer's judgement of ours
- * comes later: as -EACCES from the first via_control_receive().
- *  -ECONNREFUSED, -EHOSTUNREACH, -ETIMEDOUT, -ECANCELED, -EACCES, -EPROTO, -EINVAL, -ENOENT
+ * Connect to a destination and finish the TLS handshake.
+ *
+ * @address is "HOST:PORT" or "[IPV6]:PORT". With certificates the peer's judgement of ours comes
+ * later: as -EACCES of the session's handshake. *@control is the caller's, until it is closed or
+ * given to a session.
+ *
+ *  -ECONNREFUSED  nobody listens there
+ *  -EHOSTUNREACH  no route, or the name is not found
+ *  -ETIMEDOUT     @wait's deadline: the host or the peer is silent
+ *  -ECANCELED     @wait's descriptor became readable
+ *  -EACCES        wrong key, unknown identity, or plain text to a host that is not on loopback,
+ *                 without creds.insecure
+ *  -EPROTO        the peer speaks TLS where plain text was meant, the other way round, or neither
+ *  -EINVAL        @address is malformed; a key or certificate file is malformed or no good
+ *  -ENOENT        a key or certificate file is missing
+ *  -EPERM         such a file cannot be read, or this host's firewall forbids the connection
+ *  -ECONNRESET    the peer has gone
+ *  -ENOMEM, -EIO  what the system says, in @err
  */
 int via_control_connect(const char *address, const struct via_credentials *creds,
 			const struct via_wait *wait, struct via_control **control,
 			struct via_error *err);
 
 /*
- * Wrap a connected stream socket (AF_UNIX or TCP) without TLS: for tests and for one
- * host's own processes. The connection owns @fd from then on, also on failure.
+ * Make a connection of a connected stream socket, without TLS.
+ *
+ * For processes of one host (AF_UNIX), for a TCP socket that somebody else has made secure, and for
+ * tests. The connection owns @fd from then on, also on failure. Does not block.
+ *
+ *  -ECONNRESET    @fd is not connected any more
+ *  -ENOMEM, -EIO  no memory or no more descriptors; @fd is no socket
  */
 int via_control_wrap(int fd, struct via_control **control, struct via_error *err);
 
-/*
- * Queue one frame, to be sent by the driver. Any thread; copies @payload; never blocks.
- *  -EMSGSIZE above VIA_CONTROL_PAYLOAD_MAX, -ENOMEM (more than 64 MiB queued: the
- *  peer does not read), -ECONNRESET the connection has failed
- */
-int via_control_post(struct via_control *control, uint16_t type, const void *payload, size_t len);
-
-/*
- * Send what is queued and wait for one whole frame.
- *  0            *frame is set
- *  -EAGAIN      @wait's deadline passed without one (the connection is fine; what
- *               was received of the next frame is kept)
- *  -ECANCELED   @wait's descriptor is readable
- *  -ECONNRESET  closed or lost (@err says by whom, when known)
- *  -EPROTO      header malformed or payload too long
- *  -EACCES      a TLS alert or a record that fails authentication
- * After any but the first three the connection is dead.
- */
-int via_control_receive(struct via_control *control, const struct via_wait *wait,
-			struct via_control_frame *frame, struct via_error *err);
-
-/* Send all that is queued, no longer than @wait allows. Errors as above. */
-int via_control_flush(struct via_control *control, const struct via_wait *wait,
-		      struct via_error *err);
-
-/* Close at once; what is still queued is dropped. Accepts NULL. */
+/* Close a connection that no session owns, at once. Accepts NULL. */
 void via_control_close(struct via_control *control);
 
-/* Numeric address of this end and of the peer, without port; "" for AF_UNIX. Static while open. */
+/*
+ * The numeric address of this end, or of the peer, without its port.
+ *
+ * Returns "" for AF_UNIX. Lives as long as the connection.
+ */
 const char *via_control_local_host(const struct via_control *control);
 const char *via_control_peer_host(const struct via_control *control);
 
-/* "TLS 1.3, pre-shared key", "TLS 1.3, X.509" or "plain text": for the report. Static. */
+/*
+ * How a connection is protected, for people to read.
+ *
+ * Returns "TLS 1.3, pre-shared key", "TLS 1.3, X.509" or "plain text". Static.
+ */
 const char *via_control_security(const struct via_control *control);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

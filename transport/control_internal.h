@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * control_internal.h -- what the files of the control connection share: control.c
- * (frames and waiting), control_socket.c (addresses and TCP), control_tls.c (records and
+ * (frames and waiting), control_accept.c (who comes in), control_socket.c (addresses and TCP), control_tls.c (records and
  * handshake), control_psk.c and control_x509.c (the two kinds of proof), and control_file.c.
  * Nobody else includes it.
  */
@@ -20,7 +20,7 @@
 
 #include "core/error.h"
 #include "fabrics/fabric.h"
-#include "transport/control.h"
+#include "transport/frames.h"
 
 #define CONTROL_FIRST_LEN 16u /* bytes kept to show what a stranger said */
 #define CONTROL_HOST_LEN  64u /* a numeric address with its scope */
@@ -68,6 +68,12 @@ struct via_control {
  */
 int control_new(int fd, struct via_control **control, struct via_error *err);
 
+/*
+ * Read what has come of the first header; the source speaks first. 0 it is there and makes sense;
+ * -EAGAIN not yet whole; else as via_control_receive().
+ */
+int control_read_header(struct via_control *c, struct via_error *err);
+
 /* "47 45 54" of @len bytes into @buf; returns @buf. Shows CONTROL_FIRST_LEN at most. */
 #define CONTROL_HEX_LEN (3 * CONTROL_FIRST_LEN + 1)
 const char *control_hex(const uint8_t *bytes, size_t len, char buf[CONTROL_HEX_LEN]);
@@ -90,9 +96,8 @@ bool control_canceled(const struct via_wait *wait);
 int control_socket_connect(const char *address, bool anywhere, const struct via_wait *wait, int *fd,
 			   struct via_error *err);
 
-/* The next connection on @listen_fd. -ETIMEDOUT nobody came; -ECANCELED; -EIO */
-int control_socket_accept(int listen_fd, const struct via_wait *wait, int *fd,
-			  struct via_error *err);
+/* A connection that has come to @listen_fd. -EAGAIN it is gone again; -ENOMEM, -EIO */
+int control_socket_accept(int listen_fd, int *fd, struct via_error *err);
 
 /* Fill in the names of both ends from c->fd. -EIO when it is not a connected socket. */
 int control_socket_names(struct via_control *c, struct via_error *err);
@@ -148,6 +153,19 @@ struct control_proof {
 
 	struct control_x509 *x509;
 };
+
+/* Is one asked for? Else it is plain text. */
+bool control_has_proof(const struct via_credentials *creds);
+
+/*
+ * What the files hold now; nothing where none is asked for. @address: the source; NULL: the destination.
+ * -ENOENT, -EPERM, -EINVAL, -ENOMEM, -EIO: see control_keys_load() and control_x509_load()
+ */
+int control_proof_load(const struct via_credentials *creds, const char *address,
+		       struct control_proof *proof, struct via_error *err);
+
+/* Overwrite and free. Accepts a zeroed proof. */
+void control_proof_wipe(struct control_proof *proof);
 
 /* -- control_psk.c ------------------------------------------------------------ */
 
@@ -205,6 +223,18 @@ int control_x509_alert(bool client, const char *peer, gnutls_alert_description_t
  */
 int control_tls_start(struct via_control *c, struct control_proof *proof,
 		      const struct via_wait *wait, struct via_error *err);
+
+/*
+ * The same without waiting: once control_tls_begin(), then control_tls_step() whenever the socket
+ * has one of control_tls_events(), until it returns something else than -EAGAIN. @proof stays where it is
+ * until then, or until control_tls_give_up(), which says why: @rc is -EAGAIN for too late, or
+ * -ECANCELED.
+ */
+int control_tls_begin(struct via_control *c, struct control_proof *proof, struct via_error *err);
+int control_tls_step(struct via_control *c, struct control_proof *proof, struct via_error *err);
+short control_tls_events(const struct via_control *c);
+int control_tls_give_up(struct via_control *c, struct control_proof *proof, int rc,
+			struct via_error *err);
 
 /* As read(2) and write(2): bytes, 0 at the end; -EAGAIN; -ECONNRESET, -EACCES. */
 ssize_t control_tls_read(struct via_control *c, void *buf, size_t len, struct via_error *err);

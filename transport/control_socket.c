@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,7 +27,10 @@
 
 #define HOST_MAX 256u /* a host name with its NUL */
 #define PORT_MAX 6u   /* "65535" with its NUL */
-#define BACKLOG  8
+#define BACKLOG  64   /* who connects while others are dealt with */
+
+#define TIMESTAMP_LEN 12u    /* of TCP, in each segment where both sides have it */
+#define ADVMSS_MAX    16384u /* half of the smallest window that Linux begins with, and less */
 
 /* -- waiting ------------------------------------------------------------------- */
 
@@ -186,6 +190,29 @@ int control_socket_names(struct via_control *c, struct via_error *err)
 	if (!c->peer[0])
 		snprintf(c->peer, sizeof(c->peer), "a local socket");
 	return 0;
+}
+
+/*
+ * The peer names the largest segment that it takes; what is missing to a packet are the headers. Half a window
+ * is a limit as well: of packets as large as that nothing is known.
+ */
+void via_control_mtu(const struct via_control *c, unsigned *here, unsigned *there)
+{
+	struct tcp_info info = {0};
+	socklen_t len = sizeof(info);
+	bool v6 = strchr(c->peer_host, ':');
+	unsigned headers = (unsigned)sizeof(struct tcphdr) + (v6 ? 40 : 20);
+
+	*here = *there = 0;
+	if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &len) || !info.tcpi_snd_mss ||
+	    info.tcpi_advmss > ADVMSS_MAX)
+		return;
+	*here = info.tcpi_advmss + headers;
+	*there = info.tcpi_snd_mss + headers;
+	if (info.tcpi_options & TCPI_OPT_TIMESTAMPS) {
+		*here += TIMESTAMP_LEN;
+		*there += TIMESTAMP_LEN;
+	}
 }
 
 /* -- name lookup --------------------------------------------------------------- */
@@ -491,27 +518,16 @@ int via_control_listen_address(int listen_fd, char *buf, size_t cap)
 	return 0;
 }
 
-int control_socket_accept(int listen_fd, const struct via_wait *wait, int *fd,
-			  struct via_error *err)
+int control_socket_accept(int listen_fd, int *fd, struct via_error *err)
 {
-	int rc;
-
-	do {
-		rc = control_poll(listen_fd, POLLIN, -1, wait);
-		if (rc == -EAGAIN)
-			return via_fail(err, -ETIMEDOUT,
-					"wait for a connection\nnobody came until the deadline\n"
-					"check that the source has this address and can reach it");
-		if (rc)
-			return via_fail(err, rc, "wait for a connection\n%s\nstart it again",
-					via_err_text(rc));
-		*fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-		/* Whoever knocked may be gone already: no reason to end the wait. */
-	} while (*fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED));
-	if (*fd < 0)
-		return via_fail(err, errno == EMFILE || errno == ENFILE ? -ENOMEM : -EIO,
-				"accept a connection\n%s\ncheck the limit of open files "
-				"(ulimit -n) and the listening socket",
-				strerror(errno));
-	return 0;
+	*fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (*fd >= 0)
+		return 0;
+	/* Whoever knocked may be gone already: no reason to end the wait. */
+	if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
+		return -EAGAIN;
+	return via_fail(err, errno == EMFILE || errno == ENFILE ? -ENOMEM : -EIO,
+			"accept a connection\n%s\ncheck the limit of open files "
+			"(ulimit -n) and the listening socket",
+			strerror(errno));
 }

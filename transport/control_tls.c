@@ -199,26 +199,6 @@ static int failed_in_time(struct via_control *c, const struct control_proof *pro
 			via_err_text(rc));
 }
 
-static int run(struct via_control *c, const struct control_proof *proof,
-	       const struct via_wait *wait, struct via_error *err)
-{
-	int ret, rc;
-
-	for (;;) {
-		ret = gnutls_handshake(c->tls);
-		if (ret == GNUTLS_E_SUCCESS)
-			return 0;
-		if (ret != GNUTLS_E_AGAIN && gnutls_error_is_fatal(ret))
-			return failed(c, proof, ret, err);
-		if (ret != GNUTLS_E_AGAIN)
-			continue;
-		rc = control_poll(c->fd, gnutls_record_get_direction(c->tls) ? POLLOUT : POLLIN, -1,
-				  wait);
-		if (rc)
-			return failed_in_time(c, proof, rc, err);
-	}
-}
-
 /* The priority string allows nothing else. Checked all the same: everything stands on it. */
 static bool is_strong(gnutls_session_t session, const struct control_proof *proof)
 {
@@ -234,7 +214,7 @@ static bool is_strong(gnutls_session_t session, const struct control_proof *proo
 	       gnutls_certificate_get_peers(session, &n) && n;
 }
 
-static int begin(struct via_control *c, struct control_proof *proof)
+static int set_up(struct via_control *c, struct control_proof *proof)
 {
 	int ret = gnutls_init(&c->tls, (proof->client ? GNUTLS_CLIENT : GNUTLS_SERVER) |
 					       GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL |
@@ -256,18 +236,9 @@ static int begin(struct via_control *c, struct control_proof *proof)
 	return proof->x509 ? control_x509_use(proof->x509, c->tls) : control_psk_use(proof, c->tls);
 }
 
-int control_tls_start(struct via_control *c, struct control_proof *proof,
-		      const struct via_wait *wait, struct via_error *err)
+/* The handshake is over, as @rc says; the proof is used no more. */
+static int end(struct via_control *c, struct control_proof *proof, int rc, struct via_error *err)
 {
-	int rc = begin(c, proof);
-
-	if (rc < 0)
-		rc = via_fail(err, rc == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -EIO,
-			      "start TLS with %s\n%s\ncheck the installation of GnuTLS (3.7 or "
-			      "later) and the system's crypto policy",
-			      c->peer, gnutls_strerror(rc));
-	else
-		rc = run(c, proof, wait, err);
 	if (!rc && !is_strong(c->tls, proof))
 		rc = via_fail(err, -EACCES,
 			      "TLS handshake with %s\nnot TLS 1.3 with a proof of both sides\n"
@@ -283,6 +254,57 @@ int control_tls_start(struct via_control *c, struct control_proof *proof,
 	else
 		via_log("control: TLS with %s, %s", c->peer,
 			gnutls_cipher_get_name(gnutls_cipher_get(c->tls)));
+	return rc;
+}
+
+int control_tls_begin(struct via_control *c, struct control_proof *proof, struct via_error *err)
+{
+	int ret = set_up(c, proof);
+
+	if (ret >= 0)
+		return 0;
+	via_fail(err, ret == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -EIO,
+		 "start TLS with %s\n%s\ncheck the installation of GnuTLS (3.7 or later) and the "
+		 "system's crypto policy",
+		 c->peer, gnutls_strerror(ret));
+	return end(c, proof, ret == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -EIO, NULL);
+}
+
+int control_tls_step(struct via_control *c, struct control_proof *proof, struct via_error *err)
+{
+	int ret;
+
+	do {
+		ret = gnutls_handshake(c->tls);
+		if (ret == GNUTLS_E_AGAIN)
+			return -EAGAIN;
+	} while (ret && !gnutls_error_is_fatal(ret));
+	return end(c, proof, ret ? failed(c, proof, ret, err) : 0, err);
+}
+
+short control_tls_events(const struct via_control *c)
+{
+	return c->tls && gnutls_record_get_direction(c->tls) ? POLLOUT : POLLIN;
+}
+
+int control_tls_give_up(struct via_control *c, struct control_proof *proof, int rc,
+			struct via_error *err)
+{
+	return end(c, proof, failed_in_time(c, proof, rc, err), NULL);
+}
+
+int control_tls_start(struct via_control *c, struct control_proof *proof,
+		      const struct via_wait *wait, struct via_error *err)
+{
+	int rc = control_tls_begin(c, proof, err);
+
+	if (rc)
+		return rc;
+	while ((rc = control_tls_step(c, proof, err)) == -EAGAIN) {
+		rc = control_poll(c->fd, control_tls_events(c), -1, wait);
+		if (rc)
+			return control_tls_give_up(c, proof, rc, err);
+	}
 	return rc;
 }
 

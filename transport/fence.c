@@ -32,6 +32,8 @@ int fence_post(struct via_channel *ch)
 	n = via_fence_encode(&m, buf, sizeof(buf));
 	if (n < 0)
 		return (int)n;
+	VIA_PROBE(fence, VIA_ROLE_SOURCE, session_probe_channel(ch), m.count.epoch, m.count.writes,
+		  m.count.bytes);
 	return channel_send(ch, VIA_MESSAGE_FENCE, buf, (size_t)n, flags);
 }
 
@@ -91,6 +93,8 @@ static int close_round(struct via_session *s)
 	via_hist_add(&s->drain_ns, via_now_ns() - last_fence);
 	atomic_store(&s->drained_epoch, s->epoch);
 	atomic_fetch_add(&s->epochs_drained, 1);
+	s->drained_at_ns = via_now_ns();
+	VIA_PROBE(drained, s->role, 0, s->epoch, 0, 0);
 	s->epoch++;
 	s->round.under_way = false;
 	return 0;
@@ -207,9 +211,12 @@ int via_session_seal(struct via_session *s, struct via_error *err)
 		session_fail_channel(s, &s->main_channel, -ETIMEDOUT);
 		return session_check(s, err);
 	}
-	if (!rc)
-		atomic_store(&s->sealed, true);
-	return rc;
+	if (rc)
+		return rc;
+	atomic_store(&s->sealed, true);
+	s->sealed_at_ns = via_now_ns();
+	VIA_PROBE(sealed, s->role, 0, s->sealed_epoch, 0, 0);
+	return 0;
 }
 
 /* -- destination --------------------------------------------------------------- */
@@ -227,6 +234,10 @@ int fence_on_multifd(struct via_channel *ch, const uint8_t *payload, size_t len)
 	    m.count.epoch <= atomic_load(&s->drained_epoch) || atomic_load(&s->sealed))
 		return -EPROTO;
 	ch->fenced = m.count;
+	session_count(&ch->placed, m.count.writes);
+	session_count(&ch->placed_bytes, m.count.bytes);
+	VIA_PROBE(fence, s->role, session_probe_channel(ch), m.count.epoch, m.count.writes,
+		  m.count.bytes);
 	if (atomic_fetch_sub(&s->fences_missing, 1) ==
 	    1) /* pairs with the load in send_drained() */
 		eventfd_write(s->main_wake_fd, 1);
@@ -253,6 +264,8 @@ static int send_drained(struct via_session *s)
 		return (int)n;
 	atomic_store(&s->drained_epoch, m->epoch);
 	atomic_fetch_add(&s->epochs_drained, 1);
+	s->drained_at_ns = via_now_ns();
+	VIA_PROBE(drained, s->role, 0, m->epoch, 0, 0);
 	atomic_store(&s->fences_missing, s->nmultifd);
 	return channel_send(&s->main_channel, VIA_MESSAGE_DRAINED, buf, (size_t)n, 0);
 }
@@ -274,6 +287,8 @@ static int send_sealed(struct via_session *s)
 	}
 	if (!(via_session_test_switches & SESSION_TEST_NO_SEAL))
 		regions_revoke(s);
+	s->sealed_at_ns = via_now_ns();
+	VIA_PROBE(sealed, s->role, 0, s->sealed_epoch, 0, 0);
 	n = via_epoch_encode(s->sealed_epoch, buf, sizeof(buf));
 	return channel_send(&s->main_channel, VIA_MESSAGE_SEALED, buf, (size_t)n, 0);
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "transport/inquire.h"
 #include "transport/session.h"
 
 #define PROGRAM "viaduct 0.1.0"
@@ -252,6 +253,7 @@ int via_session_connect_control(struct via_control *control,
 	if (!rc)
 		rc = source_handshake(s, cancel_fd, &first);
 	if (!rc) {
+		VIA_PROBE(session, s->role, 0, VIA_PROBE_SET_UP, s->epoch, 0);
 		*session = s;
 		return 0;
 	}
@@ -275,6 +277,65 @@ int via_session_connect(const char *address, const struct via_session_config *co
 	return rc ? rc
 		  : via_session_connect_control(control, config, regions, nregions, cancel_fd,
 						session, err);
+}
+
+/* -- a question, and no session --------------------------------------------------------- */
+
+/* HELLO both ways. All features are shown, and none is asked for. */
+static int swap_hellos(struct via_session *s, struct via_inquiry *q, int cancel_fd,
+		       struct via_error *err)
+{
+	int rc = choose_offers(s->fabric_spec, &q->ours, err);
+
+	s->config.integrity = true;
+	if (!rc)
+		rc = post_hello(s, &q->ours, err);
+	s->config.integrity = false;
+	if (!rc)
+		rc = receive_hello(s, &q->theirs, cancel_fd, err);
+	return rc;
+}
+
+static int inquire(struct via_session *s, struct via_inquiry *q, int cancel_fd,
+		   struct via_error *err)
+{
+	struct via_error goodbye = {0};
+	int rc = swap_hellos(s, q, cancel_fd, err);
+
+	if (rc)
+		return rc;
+	rc = choose_fabric(&q->ours, &q->theirs, q->choice, sizeof(q->choice), err);
+	q->chosen = rc < 0 ? -1 : rc;
+	via_fail(&goodbye, -ECANCELED,
+		 "it only asked what is here\nanswered, and no guest follows\n"
+		 "nothing: this is no failure");
+	say_error(s, &goodbye);
+	return rc < 0 ? rc : 0;
+}
+
+int via_inquire(const char *address, const struct via_session_config *config, int cancel_fd,
+		struct via_inquiry *q, struct via_error *err)
+{
+	struct via_wait wait = {.cancel_fd = cancel_fd};
+	struct via_error first = {0};
+	struct via_session *s;
+	int rc;
+
+	memset(q, 0, sizeof(*q));
+	q->chosen = -1;
+	s = session_new(VIA_ROLE_SOURCE, config, &first);
+	if (!s)
+		return via_error_pass(err, &first);
+	wait.deadline_ns = via_deadline_in(s->config.handshake_ns);
+	rc = via_control_connect(address, &config->credentials, &wait, &s->control, &first);
+	if (!rc) {
+		q->connected = true;
+		via_control_mtu(s->control, &q->mtu_here, &q->mtu_there);
+		snprintf(q->security, sizeof(q->security), "%s", via_control_security(s->control));
+		rc = inquire(s, q, cancel_fd, &first);
+	}
+	via_session_close(s);
+	return rc ? via_error_pass(err, &first) : 0;
 }
 
 /* -- destination -------------------------------------------------------------------- */
@@ -452,6 +513,8 @@ int via_session_provide(struct via_session *s, void *const *addr, struct via_err
 		s->region[i].region.addr = s->region_view[i].addr = addr[i];
 	if (!s->resumed)
 		rc = regions_register(s, VIA_MR_REMOTE_WRITE, &first);
+	if (!rc)
+		VIA_PROBE(session, s->role, 0, VIA_PROBE_SET_UP, s->epoch, 0);
 	if (!rc)
 		rc = via_control_post(s->control, VIA_CONTROL_SETUP_OK, NULL, 0);
 	if (!rc)

@@ -18,6 +18,7 @@
 
 #include "core/error.h"
 #include "core/ledger.h"
+#include "transport/names.h"
 
 #define VIA_PROTOCOL_VERSION     1u /* what this build speaks */
 #define VIA_PROTOCOL_VERSION_MIN 1u /* the oldest it accepts: one less, once there is one */
@@ -25,14 +26,10 @@
 /* Bits of via_hello.features. */
 #define VIA_FEATURE_INTEGRITY (UINT64_C(1) << 0) /* digests of pages follow them */
 
-#define VIA_SESSION_ID_LEN 16u
-#define VIA_NONCE_LEN      16u
-#define VIA_OFFERS_MAX     32u
-#define VIA_REGIONS_MAX    256u
-#define VIA_MULTIFD_MAX    256u
-#define VIA_PREEMPT_MAX    64u
-#define VIA_ADDRESS_MAX    512u /* bytes of an endpoint address */
-#define VIA_RKEY_MAX       512u /* bytes of one packed key */
+#define VIA_NONCE_LEN   16u
+#define VIA_OFFERS_MAX  32u
+#define VIA_ADDRESS_MAX 512u /* bytes of an endpoint address */
+#define VIA_RKEY_MAX    512u /* bytes of one packed key */
 
 /* -- control connection ---------------------------------------------------- */
 
@@ -49,10 +46,6 @@ enum via_control_type {
 	VIA_CONTROL_ERROR, /* the sender ends the session, and why */
 	VIA_CONTROL_BYE,   /* the sender is done; nothing follows */
 };
-
-enum via_role { VIA_ROLE_SOURCE = 1, VIA_ROLE_DESTINATION };
-
-enum via_channel_kind { VIA_MAIN = 1, VIA_MULTIFD, VIA_PREEMPT };
 
 /* One fabric that a side can use, or cannot and why. */
 struct via_offer {
@@ -71,12 +64,6 @@ struct via_hello {
 	char program[64];                       /* "viaduct 0.1.0" */
 	unsigned noffers;
 	struct via_offer offer[VIA_OFFERS_MAX];
-};
-
-struct via_region_desc {
-	char name[64];
-	uint64_t len;       /* bytes, a multiple of page_size, not 0 */
-	uint32_t page_size; /* bytes, a power of two from 4096 to 1 GiB */
 };
 
 struct via_setup {
@@ -162,9 +149,6 @@ int via_error_decode(const void *buf, size_t len, struct via_error *m);
 ssize_t via_ping_encode(uint64_t stamp, void *buf, size_t cap);
 int via_ping_decode(const void *buf, size_t len, uint64_t *stamp);
 
-/* "main", "multifd", "preempt"; "?" for any other number. Static. */
-const char *via_channel_kind_name(unsigned kind);
-
 /* -- channels --------------------------------------------------------------- */
 
 /*
@@ -191,7 +175,7 @@ enum via_message_type {
 	VIA_MESSAGE_SEALED,     /* main, destination: epoch */
 	VIA_MESSAGE_STREAM,     /* of a session of streams: struct via_stream_message */
 	VIA_MESSAGE_STREAM_END, /* likewise: status */
-	VIA_MESSAGE_USER = 64,  /* this and above: the engine's own (migrate/) */
+				/* VIA_MESSAGE_USER and above: the engine's own (migrate/) */
 };
 
 struct via_fence_message {

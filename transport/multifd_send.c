@@ -15,7 +15,9 @@
 /* One write carries at most this: larger ones gain nothing and hold the queue up. */
 #define WRITE_LEN_MAX (1u << 20)
 
-static int post_piece(struct via_channel *ch, const struct region_piece *p, unsigned flags)
+/* @region and @off: its place, for who watches. */
+static int post_piece(struct via_channel *ch, const struct region_piece *p, unsigned region,
+		      uint64_t off, unsigned flags)
 {
 	struct via_session *s = ch->session;
 	struct via_sge sge = {.mr = s->slice_mr[p->slice], .addr = p->addr, .len = p->len};
@@ -27,9 +29,13 @@ static int post_piece(struct via_channel *ch, const struct region_piece *p, unsi
 		if (rc < 0)
 			return rc;
 	}
-	if (!rc)
-		via_ledger_post(&ch->ledger, p->len);
-	return rc;
+	if (rc)
+		return rc;
+	via_ledger_post(&ch->ledger, p->len);
+	VIA_PROBE(write, s->role, session_probe_channel(ch),
+		  atomic_load_explicit(&ch->ledger.total_writes, memory_order_relaxed),
+		  VIA_PROBE_PLACE(region, off), p->len);
+	return 0;
 }
 
 static int post_run(struct via_channel *ch, struct via_run run, bool last)
@@ -45,7 +51,8 @@ static int post_run(struct via_channel *ch, struct via_run run, bool last)
 		if (!rc)
 			rc = channel_pace(ch, piece.len);
 		if (!rc)
-			rc = post_piece(ch, &piece, last && piece.len == run.len ? 0 : VIA_MORE);
+			rc = post_piece(ch, &piece, run.region, run.off,
+					last && piece.len == run.len ? 0 : VIA_MORE);
 		if (rc)
 			return rc;
 		run.off += piece.len;
@@ -65,7 +72,7 @@ static int send_batch(struct via_channel *ch, const struct via_batch *batch)
 	}
 	if (batch->message_len) {
 		rc = channel_send(ch, batch->message_type, batch->message, batch->message_len,
-				  batch->message_flags);
+				  batch->after_writes ? VIA_AFTER_WRITES : 0);
 		if (rc)
 			return rc;
 	}
@@ -90,7 +97,7 @@ static int work_through(struct via_channel *ch, const struct via_work *work)
 	for (;;) {
 		batch.nruns = 0;
 		batch.message_len = 0;
-		batch.message_flags = 0;
+		batch.after_writes = false;
 		rc = work->next(work->arg, ch->index, &batch);
 		if (rc <= 0)
 			return rc;

@@ -345,6 +345,7 @@ static void *connector_main(void *arg)
 	pthread_mutex_lock(&s->lock);
 	refused = ch->refused;
 	ch->state = rc || refused ? CHANNEL_FAILED : CHANNEL_READY;
+	VIA_PROBE(channel, s->role, session_probe_channel(ch), ch->state, ch->epoch, 0);
 	if (s->failed && ch->ep) /* meanwhile: who takes it shall not wait */
 		ch->ep->fab->ops->ep_abort(ch->ep);
 	if (s->config.streams) /* pairs with the read in via_stream_accept() */
@@ -375,6 +376,7 @@ static int start_connector(struct via_channel *ch, uint64_t epoch, struct via_er
 	pthread_mutex_lock(&s->lock);
 	ch->state = CHANNEL_OPENING;
 	ch->epoch = epoch;
+	VIA_PROBE(channel, s->role, session_probe_channel(ch), ch->state, epoch, 0);
 	ch->refused = false;
 	memset(&ch->error, 0, sizeof(ch->error));
 	if (s->role == VIA_ROLE_SOURCE)

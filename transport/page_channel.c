@@ -31,6 +31,11 @@ struct via_channel *via_channel_take(struct via_session *s, enum via_channel_kin
 	return mine ? ch : NULL;
 }
 
+uint64_t via_channel_probe(const struct via_channel *ch)
+{
+	return session_probe_channel(ch);
+}
+
 size_t via_channel_slot_len(const struct via_channel *ch)
 {
 	return ch->slot_len;
@@ -118,9 +123,13 @@ static int write_patiently(struct via_channel *ch, const struct via_sge *sge, un
 		if (rc < 0)
 			return rc;
 	}
-	if (!rc)
-		via_ledger_post(&ch->ledger, len);
-	return rc;
+	if (rc)
+		return rc;
+	via_ledger_post(&ch->ledger, len);
+	VIA_PROBE(write, ch->session->role, session_probe_channel(ch),
+		  atomic_load_explicit(&ch->ledger.total_writes, memory_order_relaxed),
+		  VIA_PROBE_PLACE(VIA_PROBE_STAGING, off), len);
+	return 0;
 }
 
 static int write_slot(struct via_channel *ch, struct gather *g)
@@ -180,6 +189,12 @@ int via_channel_settle(struct via_channel *ch)
 int via_channel_pace(struct via_channel *ch, uint64_t bytes)
 {
 	return channel_pace(ch, bytes);
+}
+
+void via_channel_placed(struct via_channel *ch, uint64_t bytes)
+{
+	session_count(&ch->placed, 1);
+	session_count(&ch->placed_bytes, bytes);
 }
 
 /* -- receiving and waiting ------------------------------------------------------------ */

@@ -46,6 +46,9 @@ struct via_page_message {
 struct via_channel *via_channel_take(struct via_session *session, enum via_channel_kind kind,
 				     unsigned index);
 
+/* As probes name it (core/probe.h). */
+uint64_t via_channel_probe(const struct via_channel *ch);
+
 /* Bytes of one slot of the channel's staging; 0: it has none. The same on both sides. */
 size_t via_channel_slot_len(const struct via_channel *ch);
 
@@ -74,6 +77,9 @@ int via_channel_settle(struct via_channel *ch);
  * which all channels share.
  */
 int via_channel_pace(struct via_channel *ch, uint64_t bytes);
+
+/* Destination: the slot of a message that came brought so many bytes. For what is shown of the channel. */
+void via_channel_placed(struct via_channel *ch, uint64_t bytes);
 
 /* Move the channel forward: how many completions there were. */
 int via_channel_progress(struct via_channel *ch);

@@ -180,6 +180,7 @@ int session_fail(struct via_session *s, const struct via_error *why, bool tell)
 		if (tell)
 			tell_peer(s, &s->failure);
 		via_log("session failed: %s: %s", s->failure.what, s->failure.seen);
+		VIA_PROBE(session, s->role, 0, VIA_PROBE_SESSION_FAILED, 0, -s->failure.code);
 		eventfd_write(s->cancel_fd, 1);
 		(void)timerfd_settime(s->late_cancel_fd, 0, &connect_grace, NULL);
 		session_each_channel(s, abort_endpoint);

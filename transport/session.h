@@ -23,7 +23,10 @@
 #include "core/buffer.h"
 #include "core/clock.h"
 #include "core/ledger.h"
+#include "core/probe.h"
 #include "fabrics/fabric.h"
+#include "transport/frames.h"
+#include "transport/messages.h"
 #include "transport/transport.h"
 
 #define CHANNEL_RECEIVES        32u /* receives posted for messages that cost a credit */
@@ -83,7 +86,11 @@ struct via_channel {
 	struct channel_rx current; /* what via_main_receive handed out last */
 	unsigned receives;         /* posted here for messages that cost a credit */
 	unsigned peer_receives;    /* by the peer: no more credits can come */
-	uint64_t nsent, nreceived; /* messages that cost a credit */
+	uint64_t nsent, nreceived; /* messages that cost a credit, since it was opened */
+
+	/* for via_session_channels(); its owner alone writes them */
+	_Atomic uint64_t sent, sent_bytes, received, received_bytes;
+	_Atomic uint64_t placed, placed_bytes; /* destination */
 
 	/* staging (page_channel.h, stream.h): message n has slot n modulo the destination's receives */
 	size_t slot_len; /* 0: none */
@@ -193,13 +200,27 @@ struct via_session {
 	_Atomic bool sealed;
 	_Atomic unsigned in_batch; /* destination: receivers that are inside batch_message */
 	struct via_hist drain_ns;
-	via_batch_message_fn *batch_message; /* destination */
+	uint64_t drained_at_ns, sealed_at_ns; /* migration thread's */
+	via_batch_message_fn *batch_message;  /* destination */
 	void *batch_arg;
 	_Atomic bool postcopy_wanted;
 	_Atomic bool wake_wanted;   /* via_session_wake() */
 	_Atomic uint64_t bandwidth; /* bytes a second; 0: no limit */
 	_Atomic uint64_t pace_ns;   /* when the next byte may go */
 };
+
+/* Add to a count that one thread alone writes, and others may read. */
+static inline void session_count(_Atomic uint64_t *count, uint64_t n)
+{
+	atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + n,
+			      memory_order_relaxed);
+}
+
+/* As probes name it. */
+static inline uint64_t session_probe_channel(const struct via_channel *ch)
+{
+	return VIA_PROBE_CHANNEL(ch->kind, ch->index);
+}
 
 /* -- session.c -- */
 

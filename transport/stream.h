@@ -42,6 +42,10 @@
 
 #include "transport/transport.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct via_stream;
 
 #define VIA_STREAM_MESSAGES     32u                 /* not consumed, in each direction */
@@ -53,62 +57,104 @@ struct via_stream;
 /* -- open --------------------------------------------------------------------- */
 
 /*
- * Source: open channel (@kind, @index) and wait for the destination to do its part, within the
- * handshake's deadlines. Any thread, different channels at once.
- *  -EEXIST open or opening already, -ERANGE no such index, -ETIMEDOUT, why the peer refused it,
- *  or the failure of the session
+ * Source: open a stream.
+ *
+ * It is channel @index of @kind. Waits for the destination to do its part, within the handshake's
+ * deadlines. Any thread, different channels at once. *@stream lives until the session is closed.
+ *
+ *  -EEXIST     open, or opening, already
+ *  -ERANGE     no such index
+ *  -ETIMEDOUT  the destination did not do its part
+ *  -EINVAL     this session has regions
+ *  -ENOMEM     no memory for it
+ *  else        why either side refused it, or the failure of the session
  */
 int via_stream_open(struct via_session *session, enum via_channel_kind kind, unsigned index,
 		    struct via_stream **stream, struct via_error *err);
 
 /*
- * Destination: wait for the next channel that the source opens. Of several main comes first,
- * then multifd and preempt channels by their index. One thread.
- *  -ETIMEDOUT, -ECANCELED by @wait, or the failure of the session; -ECONNRESET without such a failure:
- *  the source closes the session, and opens no more
+ * Destination: wait for the next stream that the source opens.
+ *
+ * Of several main comes first, then multifd and preempt channels by their index. One thread at a
+ * time. *@stream lives until the session is closed.
+ *
+ *  -ETIMEDOUT   @wait's deadline
+ *  -ECANCELED   @wait's descriptor became readable
+ *  -ECONNRESET  where the session has not failed: the source closes it, and opens no more
+ *  -EINVAL      this session has regions
+ *  -ENOMEM      no memory for it
+ *  else         the failure of the session
  */
 int via_stream_accept(struct via_session *session, const struct via_wait *wait,
 		      struct via_stream **stream, struct via_error *err);
 
+/* What kind of channel carries a stream. Returns its kind. */
 enum via_channel_kind via_stream_kind(const struct via_stream *stream);
+
+/* Which channel of its kind carries a stream. Returns its index. */
 unsigned via_stream_index(const struct via_stream *stream);
 
 /* -- bytes out ------------------------------------------------------------------ */
 
 /*
- * Registered memory for the next bytes, to be filled in place, and its length: that of a slot, or
- * VIA_STREAM_MESSAGE_LEN where the channel has none. The same until it is sent. NULL when the
- * peer has no room or everything is under way (wait), and once the stream is finished.
+ * Get memory for the next bytes, to be filled in place.
+ *
+ * It is registered with the fabric. *@cap is its length: that of a slot, or VIA_STREAM_MESSAGE_LEN
+ * where the channel has none. The same until it is sent.
+ *
+ * Returns it; NULL when the peer has no room or everything is under way (wait), and once the stream
+ * is finished.
  */
 void *via_stream_buffer(struct via_stream *stream, size_t *cap);
 
 /*
- * Send @len bytes of the buffer that via_stream_buffer() gave last, which is the caller's no
- * longer, and in front of them @head (copied; may be absent): bytes of the same stream that
- * shall not be in the slot. At least one byte in all.
- *  -EMSGSIZE @len beyond the buffer, @head_len beyond VIA_STREAM_MESSAGE_LEN, or both together
- *  beyond that where there are no slots; -EINVAL without a buffer; the failure of the session
+ * Send bytes of the buffer that via_stream_buffer() gave last.
+ *
+ * The first @len of it, which is the caller's no longer, and in front of them @head_len bytes of
+ * @head (copied; may be absent): bytes of the same stream that shall not be in the slot. At least
+ * one byte in all.
+ *
+ *  -EMSGSIZE  @len is beyond the buffer, @head_len beyond VIA_STREAM_MESSAGE_LEN, or both together
+ *             beyond that where there are no slots
+ *  -EINVAL    there is no buffer, or no byte
+ *  else       the failure of the session
  */
 int via_stream_send(struct via_stream *stream, size_t len, const void *head, size_t head_len);
 
 /*
- * No more bytes follow: 0 for an end that is well, or a negated code of core/error.h. The peer
- * learns it behind all that was sent. The first call counts.
+ * Say that no more bytes follow.
+ *
+ * @status is 0 for an end that is well, or a negated code of core/error.h. The peer learns it
+ * behind all that was sent. The first call counts.
+ *
+ *  else  the failure of the session
  */
 int via_stream_finish(struct via_stream *stream, int status);
 
 /* -- bytes in -------------------------------------------------------------------- */
 
 /*
- * The oldest bytes received and not consumed, in place, and how many are in one piece. NULL:
- * none. They stay as they are until they are consumed.
+ * The oldest bytes received and not consumed, in place.
+ *
+ * *@len is how many are in one piece. They stay as they are until they are consumed.
+ *
+ * Returns them; NULL: there are none.
  */
 const void *via_stream_data(const struct via_stream *stream, size_t *len);
 
-/* Give the first @n of them back. -EINVAL more than there are, or the failure of the session. */
+/*
+ * Give the first bytes of via_stream_data() back.
+ *
+ *  -EINVAL  @n is more than there are
+ *  else     the failure of the session
+ */
 int via_stream_consume(struct via_stream *stream, size_t n);
 
-/* Has the peer finished, and everything before that been consumed? What it said: *status. */
+/*
+ * Has the peer finished, and has everything before that been consumed?
+ *
+ * Returns whether so; then *@status is what it said: 0, or a negated code.
+ */
 bool via_stream_ended(struct via_stream *stream, int *status);
 
 /* -- both ------------------------------------------------------------------------- */
@@ -117,24 +163,37 @@ bool via_stream_ended(struct via_stream *stream, int *status);
 #define VIA_STREAM_FDS 3u
 
 /*
- * Move the stream forward; when there is nothing to move, sleep until there is, one of the
- * @nfds descriptors @fds is ready, or @deadline_ns. As with poll(2), revents of each says what for,
- * and an entry with a negative descriptor is passed over. Look at data and buffer before: what is
- * there already wakes nobody. And come back soon: some providers move bytes only here.
+ * Move the stream forward; when there is nothing to move, sleep until there is.
+ *
+ * Or until one of the @nfds descriptors @fds (at most VIA_STREAM_FDS) is ready, or @deadline_ns. As
+ * with poll(2), revents of each says what for, and an entry with a negative descriptor is passed
+ * over. Look at data and buffer before: what is there already wakes nobody. And come back soon:
+ * some providers move bytes only here.
  *
  * Returns how many completions and ready descriptors there were, and counts an end that
- * via_stream_ended() has not told yet as one; 0: none, because the deadline
- * has passed, the stream is done, or the wake-up was needless. Or the failure of the session, which
- * also fails, with -ETIMEDOUT, when work in flight has not moved for stall_ns (a peer that
- * does not consume is no such case).
+ * via_stream_ended() has not told yet as one; 0: none, because the deadline has passed, the stream
+ * is done, or the wake-up was needless.
+ *
+ *  -EINVAL     more descriptors than VIA_STREAM_FDS
+ *  -ETIMEDOUT  work in flight has not moved for stall_ns, which fails the session (a peer that does
+ *              not consume is no such case)
+ *  else        the failure of the session
  */
 int via_stream_wait(struct via_stream *stream, uint64_t deadline_ns, struct pollfd *fds,
 		    unsigned nfds);
 
 /*
- * Are both directions through? Finished here, with nothing under way on this side, and ended
- * by the peer, as via_stream_ended() has told. When all streams are, closing loses nothing.
+ * Are both directions through?
+ *
+ * Finished here, with nothing under way on this side, and ended by the peer, as via_stream_ended()
+ * has told. When all streams are, closing loses nothing.
+ *
+ * Returns whether they are.
  */
 bool via_stream_done(const struct via_stream *stream);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

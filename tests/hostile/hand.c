@@ -640,13 +640,15 @@ void hand_write(struct hand *h, enum hand_lane lane, uint64_t off, size_t len)
 
 static void open_fabric(struct hand *h)
 {
+	unsigned access = h->role == VIA_ROLE_SOURCE ? VIA_MR_LOCAL : VIA_MR_REMOTE_WRITE;
+	size_t first = HAND_PAGES * HAND_PAGE;
 	struct via_fabric_spec spec;
 
 	if (via_fabric_spec_parse(HAND_FABRIC, &spec, NULL) ||
 	    via_fabric_open(&spec, &h->fab, NULL) ||
-	    ops_of(h)->mr_reg(h->fab, h->memory, HAND_MEMORY,
-			      h->role == VIA_ROLE_SOURCE ? VIA_MR_LOCAL : VIA_MR_REMOTE_WRITE,
-			      &h->memory_mr, NULL))
+	    ops_of(h)->mr_reg(h->fab, h->memory, first, access, &h->memory_mr, NULL) ||
+	    ops_of(h)->mr_reg(h->fab, h->memory + first, HAND_MEMORY - first, access,
+			      &h->memory_2_mr, NULL))
 		abort();
 }
 
@@ -657,7 +659,7 @@ void hand_init(struct hand *h, enum via_role role, int fd, const struct twisted 
 	h->fd = fd;
 	h->twisted = *twisted;
 	h->hears_pings = true;
-	h->patience_ns = 400 * VIA_NS_PER_MS;
+	h->patience_ns = HAND_SLOWER * 400 * VIA_NS_PER_MS;
 	h->epoch = 1;
 	for (unsigned i = 0; i < HAND_LANES; i++)
 		memset(h->nonce[i], (int)(0x40 + i), VIA_NONCE_LEN);
@@ -688,6 +690,7 @@ void hand_come_again(struct hand *h, int fd)
 void hand_fini(struct hand *h)
 {
 	close_all(h);
+	ops_of(h)->mr_dereg(h->memory_2_mr);
 	ops_of(h)->mr_dereg(h->memory_mr);
 	ops_of(h)->close(h->fab);
 	via_pages_free(h->memory, HAND_MEMORY);

@@ -20,7 +20,14 @@
 #define HAND_KIND   "sim:hostile"
 
 /* The session: 2 multifd channels and a preempt channel, two regions of so many pages. */
-#define HAND_PAGE      4096u
+#define HAND_PAGE 4096u
+/* ThreadSanitizer makes everything wait for so much longer. */
+#ifdef __SANITIZE_THREAD__
+#define HAND_SLOWER 4u
+#else
+#define HAND_SLOWER 1u
+#endif
+
 #define HAND_PAGES     16u
 #define HAND_PAGES_2   4u
 #define HAND_MULTIFD   2u
@@ -147,7 +154,7 @@ struct hand {
 	uint64_t epoch;      /* the current one */
 	uint64_t last_fence; /* that was drained */
 	uint8_t *memory;     /* destination: guest RAM; source: what is written from */
-	struct via_mr *memory_mr;
+	struct via_mr *memory_mr, *memory_2_mr; /* of the two regions */
 	struct hand_end lane[HAND_LANES];
 	bool staged;   /* multifd channels carry pages */
 	bool resuming; /* SETUP names a higher epoch */

@@ -93,10 +93,6 @@ static void add_key(struct hand *h, const struct via_mr *mr, struct via_ep *ep,
 		m->nkeys++;
 }
 
-/*
- * A destination's memory is one registration: the second region's key is to the first one's
- * start.
- */
 static ssize_t channel_ready(struct hand *h, enum hand_lane lane, uint8_t *buf, size_t cap)
 {
 	uint8_t keys[2048];
@@ -112,7 +108,7 @@ static ssize_t channel_ready(struct hand *h, enum hand_lane lane, uint8_t *buf, 
 	    (lane == LANE_MULTIFD_0 || lane == LANE_MULTIFD_1)) {
 		add_key(h, h->staged ? e->memory_mr : h->memory_mr, e->ep, &m, keys, sizeof(keys));
 		if (!h->staged)
-			add_key(h, h->memory_mr, e->ep, &m, keys, sizeof(keys));
+			add_key(h, h->memory_2_mr, e->ep, &m, keys, sizeof(keys));
 	}
 	return via_channel_ready_encode(&m, buf, cap);
 }

@@ -34,8 +34,8 @@
 #define SLOWER 1u
 #endif
 
-#define WORKERS     12u                    /* most of the time they wait */
-#define DEADLINE_NS (1000 * VIA_NS_PER_MS) /* of the target */
+#define WORKERS     12u                                  /* most of the time they wait */
+#define DEADLINE_NS (HAND_SLOWER * 1000 * VIA_NS_PER_MS) /* of the target */
 /* A step, and what follows from it: its peer's channels, a goodbye that nobody answers. */
 #define LIMIT_NS    (SLOWER * 10 * VIA_NS_PER_S)
 #define HANGS_S     (SLOWER * 40u)

@@ -13,6 +13,8 @@ import random
 import re
 import resource
 import socket
+import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -26,6 +28,9 @@ from wire import DESTINATION, SOURCE, Listener
 MANY = 10000
 GROWTH_KIB = 8 << 10
 HANDSHAKE_S = 10  # of the program
+AT_ONCE = 32  # so many may be in the middle of a handshake
+SOON_S = 5  # nobody has been waited for
+CERTIFICATES = pathlib.Path(__file__).resolve().parents[1] / "transport" / "certificates"
 SEED = random.SystemRandom().getrandbits(32)
 
 
@@ -35,6 +40,22 @@ def key_file():
         f.write(f"me:{os.urandom(32).hex()}\n")
     os.chmod(path, 0o600)
     return path
+
+
+def proof(kind):
+    """(what a destination, and what a source is started with to prove itself in this way)"""
+    if kind == "plain text":
+        return (), ()
+    if kind == "a key":
+        args = ("--psk", key_file())
+        return args, args
+    folder = harness.case.folder()
+    made = subprocess.run([CERTIFICATES, folder], check=False, capture_output=True)
+    if made.returncode == 77:
+        raise Skip("needs certtool: apt-get install gnutls-bin")
+    check(not made.returncode, f"{CERTIFICATES}: {made.stderr.decode()}")
+    args = ("--tls-creds", os.path.join(folder, "good"))
+    return args, args
 
 
 class Held:
@@ -101,6 +122,59 @@ def finish_after(destination, address, held, args):
         threading.Event().wait(0.05)
     held.check()
     finish(destination, address, *args)
+
+
+def client_hello():
+    """What begins a TLS 1.3 handshake in good order."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    said = ssl.MemoryBIO()
+    connection = context.wrap_bio(ssl.MemoryBIO(), said)
+    try:
+        connection.do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    return said.read()
+
+
+# One that is through in a moment has no more than that to fear from any number of others.
+@test_each("{} connections that say {} and stay, to {}: a good source does not wait", [
+    (AT_ONCE - 2, "nothing", "plain text"), (AT_ONCE - 2, "a byte", "plain text"),
+    (AT_ONCE - 2, "nothing", "a key"), (AT_ONCE - 2, "a byte", "a key"),
+    (AT_ONCE - 2, "nothing", "certificates"), (AT_ONCE - 2, "a byte", "certificates"),
+    (AT_ONCE - 2, "a whole ClientHello", "certificates"),
+    (4 * AT_ONCE, "nothing", "a key"), (4 * AT_ONCE, "a byte", "a key")])
+def _(number, what, kind):
+    said = {"nothing": b"", "a byte": b"\0" if kind == "plain text" else b"\x16",
+            "a whole ClientHello": client_hello()}[what]
+    at_destination, at_source = proof(kind)
+    destination, address = receive(*at_destination)
+    host, _, port = address.rpartition(":")
+    opened = []
+    for _ in range(number):
+        opened.append(socket.create_connection((host, int(port)), 20))
+        opened[-1].sendall(said)
+    started = time.monotonic()
+    send(address, *at_source).ends(0, 40)
+    took = time.monotonic() - started
+    destination.ends(0)
+    print(f"# the source took {took:.1f} s")
+    check(took < SOON_S * harness.SCALE, f"the source took {took:.1f} s")
+    for s in opened:
+        s.close()
+
+
+@test("32 silent connections: the oldest makes room, by name, for the next")
+def _():
+    destination, address = receive("--psk", key_file())
+    host, _, port = address.rpartition(":")
+    opened = [socket.create_connection((host, int(port)), 20) for _ in range(AT_ONCE + 1)]
+    first = "%s:%d" % opened[0].getsockname()
+    destination.says(re.escape(first) + ": 32 others have come", 5)
+    harness.equal(opened[0].recv(1), b"", "what it is told")
+    for s in opened:
+        s.close()
 
 
 @test_each("{} connections at once that each say {}", [

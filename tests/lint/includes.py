@@ -12,7 +12,7 @@ import re
 import tree
 
 # Folders of one row do not include each other; a row includes the rows after it.
-ROWS = [["tests"], ["tools"], ["bench"], ["relay", "demo"], ["migrate"], ["transport"], ["fabrics"],
+ROWS = [["tests"], ["tools"], ["bench"], ["relay", "demo", "library"], ["migrate"], ["transport"], ["fabrics"],
         ["core"]]
 LEVEL = {folder: len(ROWS) - i for i, row in enumerate(ROWS) for folder in row}
 

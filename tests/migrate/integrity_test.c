@@ -172,11 +172,11 @@ static unsigned take_all(struct integrity_check *check)
 		}
 		if (batch.message_type == ENGINE_ZERO) {
 			cr_assert(batch.message_len == 5 && !memcmp(message, "zeros", 5));
-			cr_assert(batch.nruns == 0 && batch.message_flags == 0);
+			cr_assert(batch.nruns == 0 && !batch.after_writes);
 			others++;
 			continue;
 		}
-		cr_assert_eq(batch.message_flags, VIA_AFTER_WRITES);
+		cr_assert(batch.after_writes);
 		cr_assert_leq(batch.message_len, sizeof(message));
 		for (unsigned i = 0; i < batch.nruns; i++) {
 			cr_assert_eq(batch.run[i].off, page * PAGE);

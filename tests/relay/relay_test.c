@@ -305,3 +305,15 @@ Test(relay, silence_without_end_is_refused_alone, .timeout = 60)
 	pair_join(&p);
 	cr_assert_eq(p.source.rc, 0);
 }
+
+Test(relay, that_keeps_serving_ends_well_when_there_is_nothing_to_carry, .timeout = 60)
+{
+	pair_start(&p, 0, false);
+	/* Looked at after the end of a session only: there is none before the request. */
+	p.source.config.keep = true;
+	p.destination.config.keep = true;
+	pair_cancel(&p);
+	pair_join(&p);
+	cr_assert_eq(p.source.rc, 0, "%s: %s", p.source.err.what, p.source.err.seen);
+	cr_assert_eq(p.destination.rc, 0, "%s: %s", p.destination.err.what, p.destination.err.seen);
+}

@@ -1,6 +1,6 @@
 #!/usr/bin/env -S python3 -B
 # SPDX-License-Identifier: BSD-2-Clause
-"""One host with an RDMA device, as one TAP test: the contract, then whole migrations.
+"""One host with an RDMA device, as one TAP test: the contract, the doctor, whole migrations.
 
     one_end CONTRACT_RXE VIADUCT FABRIC+FABRIC... [NUMBER OF DEMOS FOR EACH [SEED]]
 
@@ -22,6 +22,7 @@ def programs(contract, viaduct, fabrics, *numbers):
         yield [contract, fabric]
         if fabric == "verbs":
             yield [contract, "verbs,windows=no", *REVOKING]
+    yield [f"{HERE}/doctor.py", viaduct]
     yield [f"{HERE}/migrations.py", viaduct, fabrics, *numbers]
 
 

@@ -593,6 +593,8 @@ def _(fabric):
     run.says("postcopy: ")
     run.child()
     os.killpg(run.pid, signal.SIGINT)
+    run.says("viaduct: SIGINT: too late to abort")
+    os.killpg(run.pid, signal.SIGINT)
     report = run.ends(1, seconds=5).json()
     equal(report["result"], "paused", "result")
     equal(report["error"]["code"], "ECANCELED", "error.code")

@@ -725,6 +725,14 @@ def _():
                    "^wait for the source to resume: it did not within 2 s; the guest here lacks pages")
 
 
+def end(run, name):
+    """Once the guest has moved, one SIGINT is not enough."""
+    run.kill(getattr(signal, name))
+    if name == "SIGINT":
+        run.says("viaduct: SIGINT: too late to abort")
+        run.kill(signal.SIGINT)
+
+
 @test_each("{} to a paused {}", [
     (name, who) for name in ("SIGINT", "SIGTERM") for who in ("source", "destination")])
 def _(name, who):
@@ -732,7 +740,7 @@ def _(name, who):
     run, other = (source, destination) if who == "source" else (destination, source)
     other.kill(signal.SIGKILL)
     run.says(PAUSED)
-    run.kill(getattr(signal, name))
+    end(run, name)
     check_given_up(run, "paused", "ECANCELED", "it was given up by request", 5)
 
 
@@ -741,7 +749,7 @@ def _(name, who):
 def _(name, who):
     source, destination, _ = in_postcopy("ofi:tcp", "--retry")
     run, other = (source, destination) if who == "source" else (destination, source)
-    run.kill(getattr(signal, name))
+    end(run, name)
     for side in (run, other):
         report = side.ends(1, 15).json()
         equal(report["result"], "paused", "result")

@@ -13,7 +13,7 @@
 
 #include "core/clock.h"
 #include "core/error.h"
-#include "transport/control.h"
+#include "transport/frames.h"
 
 /* Longer than anything takes that works. */
 #define PATIENCE_NS (20 * VIA_NS_PER_S)

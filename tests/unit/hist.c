@@ -197,3 +197,31 @@ Test(hist, merge_equals_adding_all)
 	via_hist_merge(&none, &all);
 	cr_assert_eq(memcmp(&none, &all, sizeof(all)), 0, "into an empty one is a copy");
 }
+
+Test(hist, a_copy_is_the_same)
+{
+	static struct via_hist h, copy;
+
+	srandom(11);
+	for (size_t i = 0; i < NSAMPLES; i++)
+		via_hist_add(&h, sample(2));
+	via_hist_copy(&copy, &h);
+	cr_assert_eq(memcmp(&copy, &h, sizeof(h)), 0);
+}
+
+/* Never less than there are, and more only by what shares the bucket. */
+Test(hist, count_to_a_value)
+{
+	static struct via_hist h;
+
+	for (uint64_t v = 0; v < 5000; v++)
+		via_hist_add(&h, v);
+	for (uint64_t v = 0; v < 5000; v++) {
+		uint64_t got = via_hist_count_to(&h, v);
+
+		cr_assert_geq(got, v + 1);
+		cr_assert_leq(got, v + 1 + v / 32);
+	}
+	cr_assert_eq(via_hist_count_to(&h, 4999), 5000);
+	cr_assert_eq(via_hist_count_to(&h, UINT64_MAX), 5000);
+}
