@@ -290,14 +290,20 @@ def _():
     source.says("listening on")
     with socket.socket(socket.AF_UNIX) as ours:
         ours.connect(f"{folder}/out")
-        ours.sendall(bytes(1 << 20))
+        sender = threading.Thread(target=ours.sendall, args=(bytes(1 << 20),), daemon=True)
+        sender.start() # nobody holds as much as that back
         with qemu.accept()[0] as theirs:
             theirs.settimeout(30)
             left = 1 << 20
             while left:
                 left -= len(theirs.recv(left))
-            looks = [(text, parse(text)) for text in (ask(page_of(run))[2] for run in (to, source))]
-            for _, (_, samples) in looks:
+            sender.join(30)
+            for run in (to, source): # counted once the write has returned
+                looks = []
+                watch(page_of(run),
+                      lambda s: s["viaduct_relay_forward_bytes_total", ()] == 1 << 20, looks)
+                check_rising(looks)
+                samples = looks[-1][1][1]
                 equal(samples["viaduct_relay_carries", ()], 1, "whether it carries something")
                 equal(samples["viaduct_relay_forward_bytes_total", ()], 1 << 20, "bytes carried")
                 equal(samples["viaduct_relay_connections", ()], 1, "connections")
