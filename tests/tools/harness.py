@@ -100,6 +100,12 @@ class Output:
                       f"it did not say /{pattern}/ within {seconds * SCALE} s")
 
 
+def fresh_signals():
+    """What a shell in the background or nohup(1) has children ignore is not of the test."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Run:
     """One run of the program, or of another, in a process group of its own."""
 
@@ -108,9 +114,14 @@ class Run:
         self.args = [str(a) for a in args]
         self.before = set(os.listdir("/dev/shm"))  # of killed ones whose number is used again
         stderr = terminal if terminal is not None else subprocess.PIPE
+
+        def prepare():
+            fresh_signals()
+            if before:
+                before()
         self.popen = subprocess.Popen(
             [self.program, *self.args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=stderr, env={**os.environ, **(env or {})}, preexec_fn=before,
+            stderr=stderr, env={**os.environ, **(env or {})}, preexec_fn=prepare,
             start_new_session=True)
         self.pid = self.popen.pid
         self.pids = {self.pid}

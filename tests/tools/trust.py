@@ -111,7 +111,6 @@ DUMP = signal.SIGQUIT
 def dump_core_in(folder):
     """For Run(before=...): a core file of the process goes to @folder."""
     def before():
-        signal.signal(DUMP, signal.SIG_DFL)  # a shell in the background ignores it
         resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         os.chdir(folder)
     return before
