@@ -32,18 +32,20 @@ int via_main_receive(struct via_session *s, uint64_t deadline_ns, struct via_mes
 		     struct via_error *err)
 {
 	struct via_channel *ch = &s->main_channel;
-	int rc = session_check(s, err);
+	int n, rc = session_check(s, err);
 
 	if (!rc && ch->current.buf)
 		rc = channel_give_back(ch, &ch->current);
 	while (!rc && !channel_next(ch, &ch->current)) {
 		if (atomic_exchange(&s->wake_wanted, false))
 			return -EINTR;
-		rc = channel_wait(ch, deadline_ns, s->main_wake_fd);
-		if (rc == 0 && via_deadline_passed(deadline_ns) && !ch->queue_len)
+		n = channel_wait(ch, deadline_ns, s->main_wake_fd);
+		rc = n < 0 ? n : 0;
+		/* Also at the deadline: it may have been woken for that, and will not be again. */
+		if (!rc && s->role == VIA_ROLE_DESTINATION)
+			rc = fence_answer(s);
+		if (!rc && n == 0 && via_deadline_passed(deadline_ns) && !ch->queue_len)
 			return -EAGAIN;
-		if (rc >= 0)
-			rc = s->role == VIA_ROLE_DESTINATION ? fence_answer(s) : 0;
 		if (!rc)
 			rc = session_check(s, err);
 	}

@@ -23,7 +23,7 @@
 #define RECEIVES    34u
 #define MESSAGE_LEN 8192u
 #define CONNECT_NS  (300 * VIA_NS_PER_MS)
-#define DRIBBLE_NS  (50 * VIA_NS_PER_MS)
+#define DRIBBLE_NS  (HAND_SLOWER * 50 * VIA_NS_PER_MS)
 
 const char *const hand_names[SPOKEN] = {
 	[S_HELLO] = "HELLO",

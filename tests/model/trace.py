@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 
-from spec import (MULTIFD, RESUMED, RUNS, SET_UP, STAGING, STOPPED, Refused, check, kind, read)
+from spec import (COMING, MULTIFD, RESUMED, RUNS, SET_UP, STAGING, STOPPED, Refused, check, kind, read)
 
 # -- wrong traces ----------------------------------------------------------------------------------
 
@@ -106,13 +106,27 @@ def of_type(types, name):
     return next(number for number, known in types.items() if known == name)
 
 
-def write_after(types, events, anchor):
-    """One more write, right behind the first event of the source that is like @anchor."""
+def write_after(events, name):
+    """One more write, right behind the first event @name that has some before it, on its channel."""
     mine = events["S"]
-    at = find(mine, **anchor)
-    last = [e for e in mine[:at] if e.name == "write" and kind(e.channel) == MULTIFD][-1]
-    changed = insert(events, "S", at + 1, last._replace(a=last.a + 1))
-    return changed
+    for i, event in enumerate(mine):
+        before = [e for e in mine[:i] if e.name == "write" and kind(e.channel) == MULTIFD
+                  and (kind(event.channel) != MULTIFD or e.channel == event.channel)]
+        if event.name == name and before:
+            return insert(events, "S", i + 1, before[-1]._replace(a=before[-1].a + 1))
+    raise LookupError(f"no {name} behind a write")
+
+
+def answers(event):
+    """With a page, and not with the word that it is on its way."""
+    return event.name == "answer" and event.c != COMING
+
+
+def tells_all(events):
+    """Precopy; or postcopy with both kinds of pages, which is a matter of who is quick."""
+    if not any(e.name == "install" for e in events["D"]):
+        return True
+    return any(e.name == "push" for e in events["S"]) and any(map(answers, events["S"]))
 
 
 def forbidden(types, events):
@@ -124,8 +138,9 @@ def forbidden(types, events):
     drained = find(d, name="drained")
     fence = max(i for i, e in enumerate(d[:drained]) if e.name == "fence")
     run = find(s, name="send", a=of_type(types, "RUN"))
-    yield "a write after SEALED", "behind the seal", write_after(types, events, {"name": "sealed"})
-    yield "a write after its fence", "behind its fence|again without", write_after(types, events, {"name": "fence"})
+    yield "a write after SEALED", "behind the seal", write_after(events, "sealed")
+    yield ("a write after its fence", "behind its fence|again without",
+           write_after(events, "fence"))
     yield "drained before the last fence", "without all fences", move(events, "D", drained, fence)
     yield ("it runs before the seal", "it runs without RUN|old epoch",
            move(events, "D", runs, sealed_d))
@@ -143,11 +158,11 @@ def forbidden(types, events):
         return
     install, request = find(d, name="install"), find(d, name="request")
     push = find(s, name="push")
-    answer = find(s, name="answer")
+    answer = next(i for i, e in enumerate(s) if answers(e))
     yield "a page is installed twice", "installed twice", insert(events, "D", install + 1, d[install])
     yield ("a page is installed before it came", "has not come",
            move(events, "D", install, request + 1))
-    yield ("a page is pushed that was answered", "sent twice|that is there|nobody lacks",
+    yield ("a page is pushed that was answered", "sent twice|that is there|nobody lacks|has not come",
            {**events, "S": [e._replace(a=s[answer].a) if i == push else e
                             for i, e in enumerate(s)]})
     yield ("COMPLETE with a page lacking", "lacks pages|that was not lacking|has not come|lacking",
@@ -213,7 +228,9 @@ def cases(program):
 
     def rules(scenario):
         def run():
-            types, events, ends = record(program, scenario, "sim:pair", 1)
+            types, events, ends = next(
+                trace for trace in (record(program, scenario, "sim:pair", seed)
+                                    for seed in range(1, 50)) if tells_all(trace[1]))
             names = []
             for name, words, changed in forbidden(types, events):
                 try:
