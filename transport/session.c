@@ -174,7 +174,8 @@ int session_fail(struct via_session *s, const struct via_error *why, bool tell)
 	if (!s->failed) {
 		s->failed = true;
 		s->failure = *why;
-		if (s->failure.code >= 0)
+		/* Whoever asks again later is told this code: none that means "try once more". */
+		if (s->failure.code >= 0 || via_err_scope(s->failure.code) == VIA_SCOPE_RETRY)
 			s->failure.code = -EIO;
 		atomic_store(&s->failure_code, s->failure.code);
 		if (tell)

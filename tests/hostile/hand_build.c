@@ -18,7 +18,11 @@ struct kind {
 };
 
 static const struct via_error reason = {
-	.code = -EIO, .what = "by hand", .seen = "this was twisted", .remedy = "nothing"};
+	/* No failure's code: whoever keeps it would be told to try again, for ever. */
+	.code = -EAGAIN,
+	.what = "by hand",
+	.seen = "this was twisted",
+	.remedy = "nothing"};
 
 /* -- frames ---------------------------------------------------------------------------- */
 
