@@ -116,9 +116,9 @@ static int unknown_name(const char *name, struct via_error *err)
 	for (ops = via_fabric_list(); *ops && len < sizeof(known); ops++)
 		len += (size_t)snprintf(known + len, sizeof(known) - len, ", %s", (*ops)->name);
 	return via_fail(err, -ENODEV,
-			"fabric \"%.80s\"\nno such fabric in this build\n"
+			"fabric \"%.80s\"\nno such fabric in this build: %.80s\n"
 			"known are: %s; see `viaduct fabrics`",
-			name, known);
+			name, name, known);
 }
 
 int via_fabric_spec_parse(const char *text, struct via_fabric_spec *spec, struct via_error *err)

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tools/run.h"
+
 struct candidate {
 	const char *kind;
 	const char *here, *there; /* "yes", or why not */
@@ -83,29 +85,15 @@ void candidates_print(const struct via_inquiry *q)
 	}
 }
 
-json_t *candidates_text(const char *text)
-{
-	json_t *string = json_string(text);
-	char ascii[512];
-	size_t n = 0;
-
-	if (string)
-		return string;
-	for (; text[n] && n < sizeof(ascii) - 1; n++)
-		ascii[n] = (signed char)text[n] < 0 ? '?' : text[n];
-	ascii[n] = '\0';
-	return json_string(ascii);
-}
-
 json_t *candidates_array(const struct via_inquiry *q)
 {
 	json_t *array = json_array();
 	struct candidate c;
 
 	for (unsigned i = 0; get(q, i, &c); i++)
-		json_array_append_new(
-			array, json_pack("{s:o, s:o, s:o, s:s}", "fabric", candidates_text(c.kind),
-					 "here", candidates_text(c.here), "there",
-					 candidates_text(c.there), "verdict", c.verdict));
+		json_array_append_new(array, json_pack("{s:o, s:o, s:o, s:s}", "fabric",
+						       report_text(c.kind), "here",
+						       report_text(c.here), "there",
+						       report_text(c.there), "verdict", c.verdict));
 	return array;
 }

@@ -16,7 +16,4 @@ void candidates_print(const struct via_inquiry *inquiry);
 /* The same as an array of objects: fabric, here, there ("yes" or the reason), verdict. */
 json_t *candidates_array(const struct via_inquiry *inquiry);
 
-/* As json_string(), whatever bytes a peer has put in. */
-json_t *candidates_text(const char *text);
-
 #endif

@@ -169,7 +169,7 @@ static json_t *peer_object(const struct via_inquiry *q)
 	if (!q || !q->theirs.program[0])
 		return json_null();
 	return json_pack("{s:o, s:I, s:I, s:s, s:s, s:o}", "program",
-			 candidates_text(q->theirs.program), "version_min",
+			 report_text(q->theirs.program), "version_min",
 			 (json_int_t)q->theirs.version_min, "version_max",
 			 (json_int_t)q->theirs.version_max, "control", q->security, "fabric",
 			 q->chosen < 0 ? "" : q->ours.offer[q->chosen].kind, "candidates",
@@ -188,9 +188,9 @@ static void print_json(const struct doctor_facts *f, const struct doctor_report 
 				      json_pack("{s:s, s:s, s:s, s:o, s:o, s:o}", "check",
 						d->check->name, "looks_at", d->check->looks_at,
 						"verdict", doctor_verdict_name(d->verdict), "what",
-						candidates_text(trouble ? d->text.what : ""),
-						"seen", candidates_text(d->text.seen), "remedy",
-						candidates_text(trouble ? d->text.remedy : "")));
+						report_text(trouble ? d->text.what : ""), "seen",
+						report_text(d->text.seen), "remedy",
+						report_text(trouble ? d->text.remedy : "")));
 	}
 	root = json_pack("{s:s, s:I, s:I, s:o, s:o}", "result",
 			 doctor_count(r, DOCTOR_FAULT) ? "faults" : "ok", "faults",
@@ -226,7 +226,7 @@ static int run(const struct settings *settings)
 
 const struct command command_doctor = {
 	.name = "doctor",
-	.summary = "examine this host and the way to another one, and say what repairs it",
+	.summary = "examine this host and the way to another; say what repairs it",
 	.usage = "[--peer HOST:PORT] [OPTION...]",
 	.options = options,
 	.more = "Exit status: 0, no fault (there may be warnings); 1, faults.",

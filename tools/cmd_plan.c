@@ -122,9 +122,9 @@ static void print_outcome(const char *name, const struct plan_outcome *o, const 
 {
 	char bytes[32];
 
-	printf("%-10s %.1f s in all, the guest stands still for %.1f ms; %u rounds, %s sent%s\n",
+	printf("%-10s %.1f s in all, the guest stands still for %.1f ms; %u round%s, %s sent%s\n",
 	       name, (double)o->total_ns / 1e9, ms(o->downtime_ns), o->rounds,
-	       format_bytes(o->bytes, bytes, sizeof(bytes)), more);
+	       o->rounds == 1 ? "" : "s", format_bytes(o->bytes, bytes, sizeof(bytes)), more);
 }
 
 static void print_figures(const struct settings *s, const struct plan *p)
@@ -137,9 +137,9 @@ static void print_figures(const struct settings *s, const struct plan *p)
 	format_bytes(s->dirty_rate, dirty, sizeof(dirty));
 	printf("fabric     %s; control %s\n", t->stats.fabric, t->stats.security);
 	printf("channels   main, %u multifd, %u preempt\n", t->stats.multifd, t->stats.preempt);
-	printf("memory     %s in %llu slices of up to 1.0 GiB, registered on both hosts: a device "
+	printf("memory     %s in %llu slice%s of up to 1.0 GiB, registered on both hosts: a device "
 	       "pins them\n",
-	       memory, (unsigned long long)p->slices);
+	       memory, (unsigned long long)p->slices, p->slices == 1 ? "" : "s");
 	printf("measured   %s/s over %.1f s; fence %.0f us, seal %.1f ms, channels ready after "
 	       "%.0f ms\n",
 	       rate, (double)t->ns / 1e9, (double)t->fence_ns / 1e3, ms(t->seal_ns),
@@ -173,10 +173,10 @@ static void put_figures(json_t *root, const struct plan *p)
 				      "slices", (json_int_t)p->slices, "registered_bytes",
 				      (json_int_t)p->model.memory));
 	json_object_set_new(root, "measured",
-			    json_pack("{s:f, s:f, s:f, s:f, s:f}", "bytes_per_s",
-				      (double)p->model.bandwidth, "seconds", (double)t->ns / 1e9,
-				      "fence_us", (double)t->fence_ns / 1e3, "seal_ms",
-				      ms(t->seal_ns), "setup_ms", ms(t->setup_ns)));
+			    json_pack("{s:I, s:f, s:f, s:f, s:f}", "bytes_per_s",
+				      (json_int_t)p->model.bandwidth, "seconds",
+				      (double)t->ns / 1e9, "fence_us", (double)t->fence_ns / 1e3,
+				      "seal_ms", ms(t->seal_ns), "setup_ms", ms(t->setup_ns)));
 	json_object_set_new(root, "precopy", outcome_object(&p->precopy));
 	json_object_set_new(root, "postcopy", outcome_object(&p->postcopy));
 	json_object_set_new(root, "advice", json_string(p->advice));
@@ -186,18 +186,14 @@ static void print_json(const struct plan *p, const struct via_error *err)
 {
 	json_t *root =
 		json_pack("{s:s, s:o, s:o}", "result", err->code ? "failed" : "planned", "peer",
-			  p->asked ? candidates_text(p->inquiry.theirs.program) : json_null(),
+			  p->asked ? report_text(p->inquiry.theirs.program) : json_null(),
 			  "candidates", p->asked ? candidates_array(&p->inquiry) : json_array());
 
 	if (err->code)
-		json_object_set_new(
-			root, "error",
-			json_pack("{s:s, s:o, s:o, s:o}", "code", via_err_name(err->code), "what",
-				  candidates_text(err->what), "seen", candidates_text(err->seen),
-				  "remedy", candidates_text(err->remedy)));
+		json_object_set_new(root, "error", report_error_json(err));
 	else
 		put_figures(root, p);
-	json_dumpf(root, stdout, JSON_INDENT(2));
+	json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
 	fputc('\n', stdout);
 	json_decref(root);
 }
@@ -284,7 +280,7 @@ static int run(const struct settings *s)
 
 const struct command command_plan = {
 	.name = "plan",
-	.summary = "say what a migration to a host would use, and how long it would take",
+	.summary = "say what a migration would use, and how long it would take",
 	.usage = "[--peer HOST:PORT] [OPTION...]",
 	.options = options,
 	.more = "It asks the `viaduct receive` at --peer, and writes to it for two seconds; that\n"

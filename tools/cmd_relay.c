@@ -48,14 +48,6 @@ static void note(void *arg, const char *line)
 	progress_note(&run->live.view, line);
 }
 
-static json_t *error_object(const struct via_error *e)
-{
-	if (!e->code)
-		return json_null();
-	return json_pack("{s:s, s:s, s:s, s:s}", "code", via_err_name(e->code), "what", e->what,
-			 "seen", e->seen, "remedy", e->remedy);
-}
-
 static json_t *result_object(const struct relay_result *r, const struct via_error *why)
 {
 	return json_pack("{s:s, s:b, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:o}", "result",
@@ -64,7 +56,7 @@ static json_t *result_object(const struct relay_result *r, const struct via_erro
 			 r->session.security, "connections", (json_int_t)r->connections,
 			 "forward_bytes", (json_int_t)r->forward_bytes, "back_bytes",
 			 (json_int_t)r->back_bytes, "packets", (json_int_t)r->packets, "error",
-			 error_object(why));
+			 report_error_json(why));
 }
 
 static void print_json(const json_t *result)
@@ -212,7 +204,7 @@ static int run(const struct settings *settings)
 
 const struct command command_relay = {
 	.name = "relay",
-	.summary = "stand beside an unmodified QEMU and carry its migration over a fabric",
+	.summary = "stand beside an unmodified QEMU and carry its migration",
 	.usage = "--role source --listen ADDRESS --peer HOST:PORT [OPTION...]\n"
 		 "       viaduct relay --role destination --listen HOST:PORT --qemu ADDRESS\n"
 		 "                     [OPTION...]",

@@ -85,8 +85,7 @@ void doctor_peer_port(const struct doctor_facts *f, struct doctor_report *r)
 		if (f->inquiry->connected)
 			doctor_say(r, DOCTOR_OK, "connected, %s", f->inquiry->security);
 		else
-			doctor_say(r, DOCTOR_SKIPPED, "it did not come to that: %s",
-				   f->peer_error.what);
+			doctor_say(r, DOCTOR_SKIPPED, "not known: %s", f->peer_error.what);
 		return;
 	}
 	switch (peer_code(f)) {

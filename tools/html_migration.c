@@ -40,7 +40,7 @@ static void put_tiles(const struct page *p)
 	format_bytes(m->total_ns ? (uint64_t)((double)m->bytes_sent * 1e9 / (double)m->total_ns)
 				 : 0,
 		     text, sizeof(text));
-	snprintf(name, sizeof(name), "a second, in the mean");
+	snprintf(name, sizeof(name), "a second, on average");
 	html_tile(p->out, text, name);
 	if (p->r->verified) {
 		snprintf(text, sizeof(text), "%llu",

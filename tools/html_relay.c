@@ -47,7 +47,7 @@ static void put_tiles(FILE *out, const struct page *p)
 	html_tile(out, format_bytes(p->r->back_bytes, text, sizeof(text)), "back to the source");
 	format_bytes(ns ? (uint64_t)((double)p->r->forward_bytes * 1e9 / (double)ns) : 0, text,
 		     sizeof(text));
-	html_tile(out, text, "a second, in the mean");
+	html_tile(out, text, "a second, on average");
 	snprintf(text, sizeof(text), "%u", p->r->connections);
 	html_tile(out, text, "connections");
 	fputs("</div>\n", out);

@@ -20,8 +20,8 @@
 #include "tools/metrics_http.h"
 #include "tools/metrics_write.h"
 
-#define LINE_NS                                                                                    \
-	VIA_NS_PER_S /* between two lines of the file, but at the end and when the phase changes */
+/* Between two lines of the file, but at the end and when the phase changes. */
+#define LINE_NS VIA_NS_PER_S
 
 struct metrics {
 	pthread_mutex_t lock; /* of what follows, until the next comment */
@@ -219,7 +219,7 @@ int metrics_start(const struct settings *s, struct metrics **out, struct via_err
 		return 0;
 	m = calloc(1, sizeof(*m));
 	if (!m)
-		return via_fail(err, -ENOMEM, "count\nout of memory\nfree some memory");
+		return via_fail(err, -ENOMEM, "collect figures\nout of memory\nfree some memory");
 	init(m);
 	if (s->stats_file)
 		rc = open_file(m, s->stats_file, err);

@@ -26,6 +26,7 @@ struct page {
 	const struct metric *metric;
 };
 
+/* A peer names itself, and one byte that is no UTF-8 would spoil the page. */
 static void write_label(FILE *out, const struct metric_label *l)
 {
 	fprintf(out, "%s=\"", l->name);
@@ -35,7 +36,7 @@ static void write_label(FILE *out, const struct metric_label *l)
 		else if (*c == '"' || *c == '\\')
 			fprintf(out, "\\%c", *c);
 		else
-			fputc(*c, out);
+			fputc((signed char)*c < 0 ? '?' : *c, out);
 	}
 	fputc('"', out);
 }

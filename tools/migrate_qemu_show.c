@@ -12,6 +12,7 @@
 
 #include "core/clock.h"
 #include "tools/migrate_qemu.h"
+#include "tools/run.h"
 
 #define RATE_NS (100 * VIA_NS_PER_MS) /* a rate of less than that is noise */
 
@@ -115,21 +116,13 @@ static const char *outcome(const struct qemu_migration *m)
 	return is(m, "cancelled") || m->canceled ? "canceled" : "failed";
 }
 
-static json_t *error_object(const struct via_error *e)
-{
-	if (!e->code)
-		return json_null();
-	return json_pack("{s:s, s:s, s:s, s:s}", "code", via_err_name(e->code), "what", e->what,
-			 "seen", e->seen, "remedy", e->remedy);
-}
-
 static void print_json(const struct qemu_migration *m)
 {
 	const struct qemu_view *v = &m->view;
 	const struct relay_result *c = &m->relay.result;
 	json_t *root = json_pack(
-		"{s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "result", outcome(m),
-		"status", v->status, "qemu_error", v->why, "postcopy",
+		"{s:s, s:s, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "result", outcome(m),
+		"status", v->status, "qemu_error", report_text(v->why), "postcopy",
 		m->postcopy || m->settings->resume_paused, "total_ms", (json_int_t)v->total_ms,
 		"setup_ms", (json_int_t)v->setup_ms, "downtime_ms", (json_int_t)v->downtime_ms,
 		"rounds", (json_int_t)v->round, "qemu_bytes", (json_int_t)v->transferred,
@@ -141,7 +134,7 @@ static void print_json(const struct qemu_migration *m)
 			  (json_int_t)c->back_bytes, "packets", (json_int_t)c->packets);
 
 	json_object_update_new(root, relay);
-	json_object_set_new(root, "error", error_object(&m->error));
+	json_object_set_new(root, "error", report_error_json(&m->error));
 	json_dumpf(root, stdout, JSON_INDENT(2));
 	fputc('\n', stdout);
 	json_decref(root);

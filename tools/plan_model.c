@@ -21,6 +21,12 @@ static double written_in(const struct plan_model *m, double ns)
 	return bytes < (double)m->memory ? bytes : (double)m->memory;
 }
 
+/* No longer than can be told: beyond that the conversion has no meaning. */
+static uint64_t whole(double x)
+{
+	return x < 0x1p64 ? (uint64_t)x : UINT64_MAX;
+}
+
 bool plan_is_hopeless(const struct plan_model *m)
 {
 	return (double)m->dirty_rate >= precopy_bandwidth(m);
@@ -50,9 +56,9 @@ void plan_precopy(const struct plan_model *m, struct plan_outcome *out)
 	*out = (struct plan_outcome){
 		.converges = left * 1e9 / rate <= (double)m->downtime_limit_ns,
 		.rounds = rounds + 1,
-		.bytes = (uint64_t)(bytes + left),
-		.total_ns = (uint64_t)(total + downtime),
-		.downtime_ns = (uint64_t)downtime,
+		.bytes = whole(bytes + left),
+		.total_ns = whole(total + downtime),
+		.downtime_ns = whole(downtime),
 	};
 }
 
@@ -64,9 +70,9 @@ void plan_postcopy(const struct plan_model *m, struct plan_outcome *out)
 	*out = (struct plan_outcome){
 		.converges = downtime <= (double)m->downtime_limit_ns,
 		.rounds = 1,
-		.bytes = (uint64_t)((double)m->memory + left),
-		.total_ns = (uint64_t)((double)m->setup_ns + first + downtime +
-				       left * 1e9 / (double)m->bandwidth),
-		.downtime_ns = (uint64_t)downtime,
+		.bytes = whole((double)m->memory + left),
+		.total_ns = whole((double)m->setup_ns + first + downtime +
+				  left * 1e9 / (double)m->bandwidth),
+		.downtime_ns = whole(downtime),
 	};
 }

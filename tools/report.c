@@ -227,6 +227,29 @@ int report_decode(const void *report, size_t len, struct run_result *r, struct v
 
 /* -- JSON ---------------------------------------------------------------------------- */
 
+json_t *report_text(const char *text)
+{
+	json_t *string = json_string(text);
+	char ascii[512];
+	size_t n = 0;
+
+	if (string)
+		return string;
+	for (; text[n] && n < sizeof(ascii) - 1; n++)
+		ascii[n] = (signed char)text[n] < 0 ? '?' : text[n];
+	ascii[n] = '\0';
+	return json_string(ascii);
+}
+
+json_t *report_error_json(const struct via_error *err)
+{
+	if (!err->code)
+		return json_null();
+	return json_pack("{s:s, s:o, s:o, s:o}", "code", via_err_name(err->code), "what",
+			 report_text(err->what), "seen", report_text(err->seen), "remedy",
+			 report_text(err->remedy));
+}
+
 static double drain_us(const struct run_result *r, unsigned permille)
 {
 	return (double)via_hist_permille(&r->migrate.session.drain_ns, permille) / 1e3;
@@ -295,10 +318,7 @@ json_t *report_json(const struct run_result *r)
 	json_object_set_new(root, "verify", r->verified ? verify_object(r) : json_null());
 	json_object_set_new(root, "seed", json_integer((json_int_t)r->seed));
 	if (r->error.code)
-		json_object_set_new(root, "error",
-				    json_pack("{s:s, s:s, s:s, s:s}", "code",
-					      via_err_name(r->error.code), "what", r->error.what,
-					      "seen", r->error.seen, "remedy", r->error.remedy));
+		json_object_set_new(root, "error", report_error_json(&r->error));
 	return root;
 }
 

@@ -132,6 +132,10 @@ void report_print(const struct settings *settings, const struct run_result *resu
 void report_error(const struct via_error *err);
 /* What --json prints: a json_t of jansson, the caller's. */
 struct json_t *report_json(const struct run_result *result);
+/* As json_string(), whatever bytes a peer or a file's name has put in. */
+struct json_t *report_text(const char *text);
+/* code, what, seen and remedy; null: there is no error. */
+struct json_t *report_error_json(const struct via_error *err);
 /* "latency_histogram_us": [[highest value, how many], ...]; likewise. */
 struct json_t *report_bars_json(const struct postcopy_seen *seen);
 /* Where the guest is, unless it is at the destination with all of its memory: NULL. Static. */

@@ -182,7 +182,7 @@ static uint64_t fill_in(const struct via_acceptor *a, const struct via_wait *wai
 	return earliest_ns;
 }
 
-/* Sleep until something is to be done. -ECANCELED, -ETIMEDOUT nobody came; -EIO */
+/* Sleep until something is to be done. -ECANCELED, -ETIMEDOUT nobody came; -ENOMEM */
 static int wait_for_any(const struct via_acceptor *a, const struct via_wait *wait,
 			struct pollfd p[FDS], struct via_error *err)
 {
@@ -191,7 +191,7 @@ static int wait_for_any(const struct via_acceptor *a, const struct via_wait *wai
 	int n = poll(p, FDS, via_deadline_poll_ms(is_first ? wait->deadline_ns : earliest_ns));
 
 	if (n < 0 && errno != EINTR)
-		return via_fail(err, -EIO, "wait for a connection\n%s\nstart it again",
+		return via_fail(err, -ENOMEM, "wait for a connection\npoll: %s\nraise ulimit -n",
 				strerror(errno));
 	if (n < 0)
 		memset(p, 0, FDS * sizeof(*p)); /* it says nothing then */

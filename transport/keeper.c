@@ -116,7 +116,7 @@ static int on_silence(struct via_session *s, struct via_error *err)
 	if (++s->silent < PINGS || via_now_ns() - s->heard_ns < s->config.dead_after_ns)
 		return keeper_ping(s, via_now_ns());
 	return via_fail(err, -ETIMEDOUT,
-			"control connection\nnothing heard from the peer for %.1f s\n"
+			"control connection\nnothing heard from the peer for %.3g s\n"
 			"check that the peer's process runs and the network is up",
 			(double)s->config.dead_after_ns / 1e9);
 }
