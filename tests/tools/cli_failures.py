@@ -722,7 +722,7 @@ def _():
     source.kill(signal.SIGKILL)
     destination.says(PAUSED)
     check_given_up(destination, "paused", "ETIMEDOUT",
-                   "^wait for the source to resume: it did not within 2 s; the guest here lacks pages")
+                   r"^wait for the source to resume: it did not within 2(\.\d+)? s; the guest here lacks pages")
 
 
 def end(run, name):
