@@ -92,9 +92,10 @@ TESTS = [
     (r"systemctl start viaduct-relay@web1", "tests/package/installed: systemctl start"),
 
     # tests, fuzzers, the model
-    (r"scripts/test( --quick| --no-vm| --cc clang| -- .*)?", ".ci/run: scripts/test\n"),
-    (r"scripts/test --sanitize", ".ci/run: scripts/test --sanitize\n"),
-    (r"scripts/test --tsan", ".ci/run: scripts/test --tsan\n"),
+    (r"scripts/test( --quick| --no-vm| --cc clang| --again| -- .*)?",
+     ".ci/run: scripts/test --again\n"),
+    (r"scripts/test --sanitize", ".ci/run: scripts/test --sanitize"),
+    (r"scripts/test --tsan", ".ci/run: scripts/test --tsan"),
     (r"\.ci/run", ".ci/run: exec </dev/null"),
     (r"build-test/tests/unit/unit_bitmap .*", "bitmap"),
     (r"(VIA_CONTRACT_FABRIC=new )?build-test/tests/contract/contract_test( .*)?", "contract_test"),
