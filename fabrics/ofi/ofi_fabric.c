@@ -264,6 +264,18 @@ static int count_remote_writes(struct ofi_fabric *fab, const struct via_fabric_s
 	return ofi_domain_open(fab, &fab->shared, err);
 }
 
+/*
+ * No buffers for what is never in flight. shm has a region of a power of two for each endpoint, and fills what
+ * its queues leave of it with zeros: 7.7 MiB with ours, 3.8 with its own.
+ */
+static void set_queue_sizes(struct ofi_fabric *fab)
+{
+	if (!strcmp(fab->provider, "shm"))
+		return;
+	fab->info->tx_attr->size = fab->base.caps.tx_depth;
+	fab->info->rx_attr->size = fab->base.caps.rx_depth;
+}
+
 static int ofi_open(const struct via_fabric_spec *spec, struct via_fabric **out,
 		    struct via_error *err)
 {
@@ -304,8 +316,7 @@ static int ofi_open(const struct via_fabric_spec *spec, struct via_fabric **out,
 	fab->copies_messages = strstr(fab->info->fabric_attr->prov_name, "ofi_rxm") != NULL;
 	fab->mr_mode = (uint64_t)fab->info->domain_attr->mr_mode;
 	ofi_fill_caps(fab->info, tx_depth, rx_depth, &fab->base.caps);
-	fab->info->tx_attr->size = fab->base.caps.tx_depth;
-	fab->info->rx_attr->size = fab->base.caps.rx_depth;
+	set_queue_sizes(fab);
 	*out = &fab->base;
 	return 0;
 }
