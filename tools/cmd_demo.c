@@ -6,6 +6,7 @@
  * The second process is forked before anything else is started, so that it shares no thread, no
  * fabric and no memory with the first; they meet over the control connection on loopback.
  */
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -34,8 +35,8 @@ static const enum option_id options[] = {
 	OPTION_VERBOSE, OPTION_JSON, 0};
 /* clang-format on */
 
-/* The second process. Never returns. */
-static void be_destination(const struct settings *settings, int listen_fd, pid_t parent)
+/* The second process, which tells @why_fd its first cause. Never returns. */
+static void be_destination(const struct settings *settings, int listen_fd, int why_fd, pid_t parent)
 {
 	struct settings mine = *settings;
 	struct run_result result;
@@ -50,9 +51,29 @@ static void be_destination(const struct settings *settings, int listen_fd, pid_t
 	mine.metrics_listen = NULL;
 	mine.stats_file = NULL;
 	run_destination(&mine, listen_fd, &result);
-	if (mine.verbose && result.error.code)
-		report_error(&result.error);
+	if (result.error.code)
+		(void)!write(why_fd, &result.error, sizeof(result.error));
 	_exit(run_succeeded(&result) ? EXIT_OK : EXIT_FAILED);
+}
+
+/* Its number, or -1. *why_fd has its first cause once it has ended, if there is one. */
+static pid_t start_destination(const struct settings *settings, int listen_fd, int *why_fd)
+{
+	pid_t parent = getpid(), pid;
+	int why[2];
+
+	if (pipe2(why, O_CLOEXEC))
+		return -1;
+	pid = fork();
+	if (pid == 0) {
+		close(why[0]);
+		be_destination(settings, listen_fd, why[1], parent);
+	}
+	close(why[1]);
+	if (pid < 0)
+		close(why[0]);
+	*why_fd = why[0];
+	return pid;
 }
 
 /* Wait for the second process, and end it if it does not. */
@@ -69,30 +90,58 @@ static bool reap(pid_t pid)
 	       WEXITSTATUS(status) == EXIT_OK;
 }
 
+/* Is it what the other side has seen, and told this one? */
+static bool is_of_peer(const struct via_error *err)
+{
+	static const char prefix[] = "at the peer: ";
+
+	return !strncmp(err->what, prefix, sizeof(prefix) - 1);
+}
+
+/* What the second process saw stands beside @ours, unless the two are one cause. */
+static void add_cause(struct via_error *ours, int why_fd)
+{
+	struct via_error theirs, named = {0};
+
+	if (read(why_fd, &theirs, sizeof(theirs)) != sizeof(theirs) || is_of_peer(&theirs) ||
+	    is_of_peer(ours))
+		return;
+	via_fail(&named, theirs.code, "at the destination: %s\n%s\n%s", theirs.what, theirs.seen,
+		 theirs.remedy);
+	if (ours->code)
+		report_error(&named);
+	else
+		*ours = named;
+}
+
 static int run_both(const struct settings *settings, int listen_fd, const char *address,
 		    struct html_report *report)
 {
 	struct settings mine = *settings;
 	struct run_result result;
-	pid_t parent = getpid(), pid = fork();
-	bool other_ok;
+	int why_fd;
+	pid_t pid = start_destination(settings, listen_fd, &why_fd);
+	bool other_ok, waits;
 
-	if (pid == 0)
-		be_destination(settings, listen_fd, parent);
 	close(listen_fd);
 	if (pid < 0) {
 		struct via_error err = {0};
 
 		via_fail(&err, via_err_from_errno(errno),
-			 "start the second process\n%s\nraise ulimit -u", strerror(errno));
+			 "start the second process\n%s\nraise ulimit -u and ulimit -n",
+			 strerror(errno));
 		report_error(&err);
 		return EXIT_FAILED;
 	}
 	mine.peer = strdup(address);
 	run_source(&mine, report->series, &result);
-	if (result.migrate.outcome == VIA_PAUSED)
+	waits = result.migrate.outcome == VIA_PAUSED;
+	if (waits)
 		kill(pid, SIGTERM); /* it waits for us to come back */
 	other_ok = reap(pid);
+	if (!waits && !other_ok) /* else it tells of that signal */
+		add_cause(&result.error, why_fd);
+	close(why_fd);
 	if (run_succeeded(&result) && !other_ok)
 		via_fail(&result.error, -EIO,
 			 "destination's process\nit ended with a failure\n"

@@ -115,7 +115,7 @@ static int run(const struct settings *settings)
 	progress_init(&m.progress);
 	m.relay.config = relay_config(settings, &m);
 	if (!interrupt_start(&m.cancel_fd, NULL, &err) &&
-	    !metrics_start(settings, &m.relay.metrics, &err) && !migrate(&m, &err))
+	    !metrics_start(settings, &m.progress, &m.relay.metrics, &err) && !migrate(&m, &err))
 		find_cause(&m);
 	else
 		(void)via_error_pass(&m.error, &err);

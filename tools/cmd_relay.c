@@ -69,8 +69,8 @@ static void print_summary(const struct relay_result *r)
 {
 	char forward[32], back[32];
 
-	printf("relay %s: %u connections over %s, control %s; %s to the destination, %s back\n",
-	       outcome_name(r->outcome), r->connections,
+	printf("relay %s: %u connection%s over %s, control %s; %s to the destination, %s back\n",
+	       outcome_name(r->outcome), r->connections, r->connections == 1 ? "" : "s",
 	       r->session.fabric[0] ? r->session.fabric : "(no fabric yet)",
 	       r->session.security[0] ? r->session.security : "not connected",
 	       format_bytes(r->forward_bytes, forward, sizeof(forward)),
@@ -152,7 +152,7 @@ static int serve(const struct settings *s, int listen_fd, struct html_report *re
 	config.watch = &watch;
 	relay_live_init(&run.live, s, &watch, report->series);
 	if (!rc)
-		rc = metrics_start(s, &run.metrics, err);
+		rc = metrics_start(s, &run.live.view, &run.metrics, err);
 	metrics_watch(run.metrics, &watch);
 	if (!rc && source && s->tune)
 		rc = relay_tune(&config, err); /* whoever reads the announcement may migrate */

@@ -139,11 +139,11 @@ void doctor_peer_mtu(const struct doctor_facts *f, struct doctor_report *r)
 void doctor_peer_handshake(const struct doctor_facts *f, struct doctor_report *r)
 {
 	int code = peer_code(f);
+	bool passed = !code || code == -ENODEV || is_version_trouble(f); /* these come behind it */
 
-	if (code == -ENODEV || is_version_trouble(f) || !code)
-		doctor_say(r, DOCTOR_OK, "%s",
-			   f->inquiry->connected ? f->inquiry->security : "not of this");
-	else if (is_port_trouble(f) || code == -EINVAL)
+	if (passed && f->inquiry->connected)
+		doctor_say(r, DOCTOR_OK, "%s", f->inquiry->security);
+	else if (passed || is_port_trouble(f) || code == -EINVAL)
 		doctor_say(r, DOCTOR_SKIPPED, "not connected");
 	else
 		doctor_pass(r, DOCTOR_FAULT, &f->peer_error);

@@ -35,7 +35,7 @@ static void put_tiles(const struct page *p)
 		 (double)p->settings->downtime_ns / 1e6);
 	html_tile(p->out, text, name);
 	format_bytes(m->bytes_sent, text, sizeof(text));
-	snprintf(name, sizeof(name), "sent in %u rounds", m->rounds);
+	snprintf(name, sizeof(name), "sent in %u round%s", m->rounds, m->rounds == 1 ? "" : "s");
 	html_tile(p->out, text, name);
 	format_bytes(m->total_ns ? (uint64_t)((double)m->bytes_sent * 1e9 / (double)m->total_ns)
 				 : 0,

@@ -49,7 +49,7 @@ static void put_tiles(FILE *out, const struct page *p)
 		     sizeof(text));
 	html_tile(out, text, "a second, on average");
 	snprintf(text, sizeof(text), "%u", p->r->connections);
-	html_tile(out, text, "connections");
+	html_tile(out, text, p->r->connections == 1 ? "connection" : "connections");
 	fputs("</div>\n", out);
 }
 

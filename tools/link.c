@@ -23,7 +23,7 @@
 #define PAUSE_MAX_NS (2 * VIA_NS_PER_S)
 
 /* The destination waits so long before it listens again with what cannot work (a lost key file). */
-#define HOPELESS_NS VIA_NS_PER_S
+#define OURS_NS VIA_NS_PER_S
 
 /* --pull-link does not wait for less than this to be lacking: it could be gone at once. */
 #define PULL_ANYWAY (UINT64_C(1) << 20)
@@ -213,6 +213,19 @@ static int fail_wait(uint64_t waited_ns, bool needed, struct via_error *err)
 			(double)waited_ns / 1e9, state, remedy);
 }
 
+/* What a peer has done has another code: accept(2) itself has failed. */
+bool link_is_ours(int code)
+{
+	return code == -EIO || via_err_scope(code) == VIA_SCOPE_CALL;
+}
+
+void link_pause(const struct link *link)
+{
+	struct pollfd p = {.fd = link->cancel_fd, .events = POLLIN};
+
+	(void)poll(&p, 1, (int)(OURS_NS / VIA_NS_PER_MS));
+}
+
 static int accept_again(struct link *link, const struct via_session_config *config,
 			const struct via_wait *wait, struct via_session **session,
 			struct via_error *err)
@@ -235,8 +248,6 @@ static int wait_for_source(struct link *link, const struct via_session_config *c
 			   const struct via_wait *wait, const char *remedy,
 			   struct via_session **session)
 {
-	struct pollfd p = {.fd = link->cancel_fd, .events = POLLIN};
-
 	for (;;) {
 		struct via_error failed = {0};
 		int rc = accept_again(link, config, wait, session, &failed);
@@ -244,8 +255,8 @@ static int wait_for_source(struct link *link, const struct via_session_config *c
 		if (!rc || interrupt_is_canceled() || via_deadline_passed(wait->deadline_ns))
 			return rc;
 		say_paused(link, &failed, remedy);
-		if (via_err_scope(rc) == VIA_SCOPE_CALL)
-			(void)poll(&p, 1, (int)(HOPELESS_NS / VIA_NS_PER_MS));
+		if (link_is_ours(rc))
+			link_pause(link);
 	}
 }
 

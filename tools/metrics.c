@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "tools/live.h"
 #include "tools/metrics_http.h"
 #include "tools/metrics_write.h"
 
@@ -32,7 +33,10 @@ struct metrics {
 	bool stop, line_due;
 
 	struct metrics_sample line; /* the writer's */
+	const char *file_name;
 	FILE *file;
+	struct progress_view *view;
+	bool told; /* that it cannot be written */
 	pthread_t writer;
 	bool writes;
 	struct metrics_http *http;
@@ -140,12 +144,21 @@ static char *make_page(void *arg, size_t *len)
 
 static void write_line(struct metrics *m)
 {
+	struct via_error err = {0};
 	struct timespec now;
 
 	take(m, &m->line);
 	clock_gettime(CLOCK_REALTIME, &now);
-	/* A full disk is no reason to end a migration; what is missing the reader sees. */
-	(void)metrics_write_line(&m->line, (double)now.tv_sec + (double)now.tv_nsec / 1e9, m->file);
+	if (!metrics_write_line(&m->line, (double)now.tv_sec + (double)now.tv_nsec / 1e9,
+				m->file) ||
+	    m->told)
+		return;
+	via_fail(&err, via_err_from_errno(errno),
+		 "write figures to %s\n%s\nmake room there: lines are missing, the migration goes "
+		 "on",
+		 m->file_name, strerror(errno));
+	progress_say(m->view, &err);
+	m->told = true;
 }
 
 static void *writer_main(void *arg)
@@ -209,7 +222,8 @@ static void init(struct metrics *m)
 	pthread_condattr_destroy(&attr);
 }
 
-int metrics_start(const struct settings *s, struct metrics **out, struct via_error *err)
+int metrics_start(const struct settings *s, struct progress_view *view, struct metrics **out,
+		  struct via_error *err)
 {
 	struct metrics *m;
 	int rc = 0;
@@ -221,6 +235,8 @@ int metrics_start(const struct settings *s, struct metrics **out, struct via_err
 	if (!m)
 		return via_fail(err, -ENOMEM, "collect figures\nout of memory\nfree some memory");
 	init(m);
+	m->file_name = s->stats_file;
+	m->view = view;
 	if (s->stats_file)
 		rc = open_file(m, s->stats_file, err);
 	if (!rc && s->metrics_listen)

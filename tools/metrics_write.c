@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "tools/run.h"
 
 /* Upper bounds of the buckets that are shown, in ns: from a page over a NIC to a link that hangs. */
 static const uint64_t bucket_ns[] = {5000,      10000,      25000,      50000,      100000,
@@ -118,7 +119,7 @@ static json_t *labeled(const struct metric_label *labels, unsigned n, double val
 	json_t *one = json_object();
 
 	for (unsigned i = 0; i < n; i++)
-		json_object_set_new(one, labels[i].name, json_string(labels[i].value));
+		json_object_set_new(one, labels[i].name, report_text(labels[i].value));
 	json_object_set_new(one, "value", number(value));
 	return one;
 }

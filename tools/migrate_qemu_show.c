@@ -154,8 +154,9 @@ static void print_counts(const struct qemu_migration *m)
 	printf("  time       %.3f s in all (set-up %.3f s); the guest stood still for %llu ms, as "
 	       "QEMU counts\n",
 	       seconds(v->total_ms), seconds(v->setup_ms), (unsigned long long)v->downtime_ms);
-	printf("  QEMU       sent %s in %llu rounds",
-	       format_bytes(v->transferred, sent, sizeof(sent)), (unsigned long long)v->round);
+	printf("  QEMU       sent %s in %llu round%s",
+	       format_bytes(v->transferred, sent, sizeof(sent)), (unsigned long long)v->round,
+	       v->round == 1 ? "" : "s");
 	if (v->requests)
 		printf("; %llu pages were asked for", (unsigned long long)v->requests);
 	printf("\n  relay      carried %s to the destination, %s back, in %u connection%s\n",

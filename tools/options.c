@@ -328,8 +328,16 @@ static int take_sandbox(struct settings *s, const char *v, struct via_error *err
 	return 0;
 }
 
+/* "PORT", "HOST:PORT" or "[IPV6]:PORT". Whether there is such a host is known when it listens. */
 static int take_metrics_listen(struct settings *s, const char *v, struct via_error *err)
 {
+	const char *colon = strrchr(v, ':');
+	bool sound = !colon || strchr(v, ':') == colon || (v[0] == '[' && colon[-1] == ']');
+	uint64_t port;
+
+	if (!sound || take_number(colon ? colon + 1 : v, 0, UINT16_MAX, &port, NULL))
+		return via_fail(err, -EINVAL,
+				"an address\n\"%s\"\nwrite PORT, HOST:PORT or [IPV6]:PORT", v);
 	return take_text(&s->metrics_listen, v, err);
 }
 

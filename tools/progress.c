@@ -273,6 +273,23 @@ const char *progress_phase_name(enum via_phase phase)
 	return "?";
 }
 
+/* Until it has the guest, a destination knows what its source has told it. */
+static void format_told(const struct via_progress *p, const char *left, const char *rate,
+			char *line, size_t cap)
+{
+	char memory[32];
+
+	if (p->phase == VIA_PHASE_DONE)
+		snprintf(line, cap, " round %u: all of %s has come, in %.1f s", p->round,
+			 format_bytes(p->memory, memory, sizeof(memory)),
+			 (double)p->elapsed_ns / 1e9);
+	else if (p->round)
+		snprintf(line, cap, " round %u: the source has %s left and sends %s/s", p->round,
+			 left, rate);
+	else
+		snprintf(line, cap, ": the source has not begun to send");
+}
+
 /* What follows the phase's name. */
 static void format_line(const struct via_progress *p, char *line, size_t cap)
 {
@@ -281,8 +298,12 @@ static void format_line(const struct via_progress *p, char *line, size_t cap)
 	format_bytes(p->remaining, left, sizeof(left));
 	format_bytes(p->rate, rate, sizeof(rate));
 	if (p->phase == VIA_PHASE_POSTCOPY || p->phase == VIA_PHASE_PAUSED) {
-		snprintf(line, cap, ": %s lacking, %s/s, %llu requests", left, rate,
-			 (unsigned long long)p->requests);
+		snprintf(line, cap, ": %s lacking, %s/s, %llu request%s", left, rate,
+			 (unsigned long long)p->requests, p->requests == 1 ? "" : "s");
+		return;
+	}
+	if (p->role == VIA_ROLE_DESTINATION) {
+		format_told(p, left, rate, line, cap);
 		return;
 	}
 	if (p->expected_downtime_ns)

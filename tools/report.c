@@ -18,6 +18,12 @@ void report_error(const struct via_error *err)
 		fprintf(stderr, "  try: %s\n", err->remedy);
 }
 
+/* The end of a word that there are @n of. */
+static const char *plural(uint64_t n)
+{
+	return n == 1 ? "" : "s";
+}
+
 static double seconds(uint64_t ns)
 {
 	return (double)ns / 1e9;
@@ -355,14 +361,16 @@ static void print_source_lines(const struct settings *settings, const struct run
 	       "(limit %.0f ms)\n",
 	       seconds(m->total_ns), seconds(m->setup_ns), seconds(m->downtime_ns) * 1e3,
 	       seconds(settings->downtime_ns) * 1e3);
-	printf("  sent       %s in %u rounds: %llu pages, and %llu zero pages; %.2f GiB/s\n",
-	       format_bytes(m->bytes_sent, sent, sizeof(sent)), m->rounds,
-	       (unsigned long long)m->pages_sent, (unsigned long long)m->zero_pages, gib_per_s(r));
+	printf("  sent       %s in %u round%s: %llu page%s, and %llu zero page%s; %.2f GiB/s\n",
+	       format_bytes(m->bytes_sent, sent, sizeof(sent)), m->rounds, plural(m->rounds),
+	       (unsigned long long)m->pages_sent, plural(m->pages_sent),
+	       (unsigned long long)m->zero_pages, plural(m->zero_pages), gib_per_s(r));
 	print_rails(&m->session);
-	printf("  fence      %llu epochs drained, %s; drain p50 %.0f us, p99 %.0f us, max %.0f "
+	printf("  fence      %llu epoch%s drained, %s; drain p50 %.0f us, p99 %.0f us, max %.0f "
 	       "us\n",
-	       (unsigned long long)m->session.epochs, m->session.sealed ? "sealed" : "not sealed",
-	       drain_us(r, 500), drain_us(r, 990), (double)m->session.drain_ns.max / 1e3);
+	       (unsigned long long)m->session.epochs, plural(m->session.epochs),
+	       m->session.sealed ? "sealed" : "not sealed", drain_us(r, 500), drain_us(r, 990),
+	       (double)m->session.drain_ns.max / 1e3);
 	printf("  CPU        source %.2f s, destination %.2f s\n", r->cpu_source,
 	       r->cpu_destination);
 }
@@ -372,13 +380,15 @@ static void print_postcopy_lines(const struct run_result *r)
 	const struct via_postcopy_stats *p = &r->migrate.postcopy;
 	const struct quantiles *wait = &r->seen.latency, *request = &r->seen.request;
 
-	printf("  postcopy   %llu faults; a vCPU waited p50 %.0f us, p99 %.0f us, max %.0f us; "
-	       "%u recoveries\n",
-	       (unsigned long long)r->seen.faults, wait->p50, wait->p99, wait->max, p->recoveries);
-	printf("  requests   %llu, answered p50 %.0f us, p99 %.0f us, max %.0f us; %llu pages came "
+	printf("  postcopy   %llu fault%s; a vCPU waited p50 %.0f us, p99 %.0f us, max %.0f us; "
+	       "%u recover%s\n",
+	       (unsigned long long)r->seen.faults, plural(r->seen.faults), wait->p50, wait->p99,
+	       wait->max, p->recoveries, p->recoveries == 1 ? "y" : "ies");
+	printf("  requests   %llu, answered p50 %.0f us, p99 %.0f us, max %.0f us; %llu page%s "
+	       "came "
 	       "without\n",
 	       (unsigned long long)p->requests, request->p50, request->p99, request->max,
-	       (unsigned long long)p->bulk_pages);
+	       (unsigned long long)p->bulk_pages, plural(p->bulk_pages));
 }
 
 const char *report_whereabouts(const struct via_migrate_result *m, bool source)
@@ -405,10 +415,14 @@ static void print_summary(const struct settings *settings, const struct run_resu
 	const char *where = report_whereabouts(&r->migrate, source);
 	char memory[32];
 
-	printf("migration %s: %s of guest RAM over %s, %u multifd channels, control %s\n",
+	if (!source && !r->memory && r->migrate.outcome == VIA_ABORTED) {
+		printf("no guest has come, and none is lost\n");
+		return;
+	}
+	printf("migration %s: %s of guest RAM over %s, %u multifd channel%s, control %s\n",
 	       via_outcome_name(r->migrate.outcome),
-	       r->memory ? format_bytes(r->memory, memory, sizeof(memory)) : "none",
-	       s->fabric[0] ? s->fabric : "(no fabric yet)", s->multifd,
+	       format_bytes(r->memory, memory, sizeof(memory)),
+	       s->fabric[0] ? s->fabric : "(no fabric yet)", s->multifd, plural(s->multifd),
 	       s->security[0] ? s->security : "not connected");
 	if (source && r->migrate.outcome == VIA_COMPLETED)
 		print_source_lines(settings, r);
@@ -417,9 +431,10 @@ static void print_summary(const struct settings *settings, const struct run_resu
 	if (settings->verbose && s->choice[0])
 		printf("  fabric     %s\n", s->choice);
 	if (r->verified)
-		printf("  verify     %llu pages: %llu missing, %llu stale, %llu torn\n",
-		       (unsigned long long)r->verify.pages, (unsigned long long)r->verify.missing,
-		       (unsigned long long)r->verify.stale, (unsigned long long)r->verify.torn);
+		printf("  verify     %llu page%s: %llu missing, %llu stale, %llu torn\n",
+		       (unsigned long long)r->verify.pages, plural(r->verify.pages),
+		       (unsigned long long)r->verify.missing, (unsigned long long)r->verify.stale,
+		       (unsigned long long)r->verify.torn);
 	if (where)
 		printf("  %s\n", where);
 }

@@ -139,7 +139,7 @@ void run_source(const struct settings *settings, struct series *series, struct r
 	r->seed = settings->seed;
 	rc = interrupt_start(&link.cancel_fd, &link.resume_fd, &r->error);
 	if (!rc)
-		rc = metrics_start(settings, &link.metrics, &r->error);
+		rc = metrics_start(settings, &link.live.view, &link.metrics, &r->error);
 	if (!rc)
 		rc = demo_guest_new(&gc, &link.guest, &r->error);
 	if (!rc)
@@ -245,10 +245,10 @@ static int be_measured(struct link *link, struct trial_guest *trial, struct via_
 }
 
 /*
- * Take one source: a new guest for it, and the session. *hopeless: the next one would fail as
- * well (the key file cannot be read, say). 1: it was a trial, and there is neither.
+ * Take one source: a new guest for it, and the session. *ours: a failure of this side (the key
+ * file cannot be read, say), whoever comes. 1: it was a trial, and there is neither.
  */
-static int accept_one(struct link *link, struct via_session **session, bool *hopeless,
+static int accept_one(struct link *link, struct via_session **session, bool *ours,
 		      struct via_error *err)
 {
 	struct via_wait wait = {.deadline_ns = VIA_NEVER, .cancel_fd = link->cancel_fd};
@@ -257,7 +257,7 @@ static int accept_one(struct link *link, struct via_session **session, bool *hop
 	int rc = via_acceptor_take(link->acceptor, &link->config->credentials, &wait, HANDSHAKE_NS,
 				   &control, err);
 
-	*hopeless = via_err_scope(rc) == VIA_SCOPE_CALL;
+	*ours = link_is_ours(rc);
 	if (rc)
 		return rc;
 	rc = demo_guest_new_empty(&link->guest, err);
@@ -285,12 +285,17 @@ static int accept_source(struct link *link, struct via_session **session, struct
 {
 	for (;;) {
 		struct via_error err = {0};
-		bool hopeless;
-		int rc = accept_one(link, session, &hopeless, &err);
+		bool ours;
+		int rc = accept_one(link, session, &ours, &err);
 
 		if (!rc)
 			return 0;
-		if (rc < 0 && (hopeless || link->settings->once || interrupt_is_canceled()))
+		if (interrupt_is_canceled())
+			return via_fail(&r->error, -ECANCELED,
+					"wait for a source\nended by request\n"
+					"start it again when one is to come");
+		if (rc < 0 &&
+		    (link->settings->once || (ours && via_err_scope(rc) == VIA_SCOPE_CALL)))
 			return via_error_pass(&r->error, &err);
 		if (link->settings->quiet)
 			continue;
@@ -299,6 +304,8 @@ static int accept_source(struct link *link, struct via_session **session, struct
 		else
 			fprintf(stderr, "viaduct: measured for `viaduct plan`\n");
 		fprintf(stderr, "viaduct: still listening\n");
+		if (ours)
+			link_pause(link);
 	}
 }
 
@@ -315,7 +322,7 @@ void run_destination(const struct settings *settings, int listen_fd, struct run_
 	r->migrate.outcome = VIA_ABORTED;
 	rc = interrupt_start(&link.cancel_fd, NULL, &r->error);
 	if (!rc)
-		rc = metrics_start(settings, &link.metrics, &r->error);
+		rc = metrics_start(settings, &link.live.view, &link.metrics, &r->error);
 	if (!rc && !settings->quiet)
 		announce(listen_fd); /* whoever reads it may send signals from now on */
 	if (!rc)

@@ -123,6 +123,10 @@ void link_end(struct link *link);
 void link_progress(void *arg, const struct via_progress *progress);
 via_recover_fn link_recover_source;
 via_recover_fn link_recover_destination;
+/* Destination: is this failure of via_acceptor_take() of this host, so that the next try has it too? */
+bool link_is_ours(int code);
+/* After one: some time, unless somebody wants the end. */
+void link_pause(const struct link *link);
 
 /* -- report.c: summary, JSON, and the bytes from destination to source ----------------- */
 

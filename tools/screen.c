@@ -308,11 +308,11 @@ static void put_postcopy(struct page *p, const struct via_progress *now)
 	if (!s || !s->used)
 		return;
 	put_label(p, "requests");
-	put(p, PLAIN, "%llu, %llu answered; %llu pages came without",
+	put(p, PLAIN, "%llu, %llu answered; %llu page%s came without",
 	    (unsigned long long)s->requests, (unsigned long long)s->request_pages,
-	    (unsigned long long)s->bulk_pages);
+	    (unsigned long long)s->bulk_pages, s->bulk_pages == 1 ? "" : "s");
 	if (s->recoveries)
-		put(p, WARN, "; resumed %u times", s->recoveries);
+		put(p, WARN, "; resumed %u time%s", s->recoveries, s->recoveries == 1 ? "" : "s");
 	end_line(p);
 	if (!s->request_ns.count)
 		return;

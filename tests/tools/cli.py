@@ -215,13 +215,19 @@ def _(listen, identity):
                control="TLS 1.3, pre-shared key")
 
 
-@test("receive prints its own summary and the source's progress")
+@test("receive prints its own summary, and says whose figures those of its progress are")
 def _():
     destination, address = receive()
     send(address, "--vcpus", 0, "--max-bandwidth", "8M/s", memory="16M").ends(0)
     destination.ends(0)
     check(re.search(r"^migration completed: 16\.0 MiB ", destination.out.text, re.M), "no summary")
-    check(re.search(r"^precopy round 1: .* left", destination.err.text, re.M), "no progress")
+    lines = destination.err.text.splitlines()[1:]  # behind where it listens
+    check(all(re.match(r"(precopy|switch-over) round \d+: the source has .* left and sends .*/s$"
+                       r"|set-up: the source has not begun to send$"
+                       r"|done round \d+: all of 16\.0 MiB has come, in \d+\.\d s$", line)
+              for line in lines), "a line of another form")
+    check({"precopy", "done"} <= {line.split()[0] for line in lines}, "no progress")
+    check(max(map(len, lines)) <= 80, "a line of more than 80 columns")
 
 
 # -- postcopy ------------------------------------------------------------------------------------
@@ -244,7 +250,8 @@ def _(fabric):
 @test("demo --postcopy prints a summary")
 def _():
     run = Run("demo", *BUSY, *LENGTHY, "--postcopy").ends(0)
-    for line in (r"^  postcopy +\d+ faults; .*; 0 recoveries$", r"^  requests +\d+, answered p50 ",
+    for line in (r"^  sent .* in 1 round: ", r"^  fence +1 epoch drained",
+                 r"^  postcopy +\d+ faults; .*; 0 recoveries$", r"^  requests +\d+, answered p50 ",
                  r"^  verify +8192 pages: 0 missing, 0 stale, 0 torn$"):
         check(re.search(line, run.out.text, re.M), f"no line /{line}/")
     check(re.search(r"^postcopy: .* lacking, .*/s, \d+ requests$", run.err.text, re.M), "no progress")
@@ -408,6 +415,9 @@ for _args, _what in [
         (["demo", "--memory", "-1"], '^demo --memory: "-1"$'),
         (["demo", "--memory"], "^demo: no value for --memory$"),
         (["demo", "--vcpus", "65"], '^demo --vcpus: "65"$'),
+        (["demo", "--metrics-listen", "nonsense"], '^demo --metrics-listen: "nonsense"$'),
+        (["receive", "--metrics-listen", "::1:9464"], '^receive --metrics-listen: "::1:9464"$'),
+        (["relay", "--metrics-listen", "host:65536"], '^relay --metrics-listen: "host:65536"$'),
         (["demo", "--multifd", "0"], '^demo --multifd: "0"$'),
         (["demo", "--multifd", "257"], '^demo --multifd: "257"$'),
         (["demo", "--preempt", "0"], '^demo --preempt: "0"$'),

@@ -448,6 +448,8 @@ Test(doctor, refused_and_unanswered_are_not_the_same)
 	expect("peer-handshake", DOCTOR_SKIPPED, "", "");
 	expect("peer-version", DOCTOR_SKIPPED, "", "");
 	expect("peer-fabric", DOCTOR_SKIPPED, "", "");
+	facts.peer_error.code = -ENODEV;
+	expect("peer-handshake", DOCTOR_SKIPPED, "not connected", "");
 }
 
 Test(doctor, address_without_a_scope)

@@ -142,9 +142,12 @@ class Run:
         os.kill(self.pid, number)
 
     def child(self):
-        """The second process of demo."""
-        with open(f"/proc/{self.pid}/task/{self.pid}/children", encoding="ascii") as f:
-            pids = [int(p) for p in f.read().split()]
+        """The second process of demo, as soon as it is there."""
+        deadline, pids = Deadline(10), []
+        while not pids:
+            check(deadline.left(), "it has no child")
+            with open(f"/proc/{self.pid}/task/{self.pid}/children", encoding="ascii") as f:
+                pids = [int(p) for p in f.read().split()]
         equal(len(pids), 1, "the number of children")
         self.pids.update(pids)
         return pids[0]

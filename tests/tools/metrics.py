@@ -319,8 +319,7 @@ def _():
 
 @test("what cannot be had is said")
 def _():
-    for options, words in ((["--metrics-listen", "nonsense:x:y"], "nonsense:x:y|libmicrohttpd"),
-                           (["--metrics-listen", "192.0.2.1:1"], "192.0.2.1|libmicrohttpd"),
+    for options, words in ((["--metrics-listen", "192.0.2.1:1"], "192.0.2.1|libmicrohttpd"),
                            (["--stats-file", "/no/such/folder/file"], "/no/such/folder/file")):
         run = Run("receive", "--listen", "127.0.0.1:0", *options).ends(1)
         what, _ = run.error()

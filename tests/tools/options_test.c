@@ -282,6 +282,20 @@ Test(options, limits_are_inclusive)
 	settings_free(&s);
 }
 
+Test(options, addresses_of_a_page)
+{
+	static const char *const list[] = {"0", ":65535", "localhost:9464", "[::1]:0"};
+	struct settings s;
+	char words[64];
+
+	for (size_t i = 0; i < LEN(list); i++) {
+		snprintf(words, sizeof(words), "demo --metrics-listen %s", list[i]);
+		parses(words, &s);
+		cr_expect_str_eq(s.metrics_listen, list[i]);
+		settings_free(&s);
+	}
+}
+
 /* -- what is wrong with one ------------------------------------------------------------- */
 
 struct bad {
@@ -341,6 +355,13 @@ static const struct bad bad[] = {
 	{"demo --downtime-limit 300", "demo --downtime-limit", "300", "300ms"},
 	{"demo --downtime-limit 0s", "demo --downtime-limit", "0s", "longer than nothing"},
 	{"send --dead-after 0ms", "send --dead-after", "0ms", "longer than nothing"},
+
+	{"demo --metrics-listen nonsense", "demo --metrics-listen", "nonsense", "HOST:PORT"},
+	{"demo --metrics-listen ", "demo --metrics-listen", "\"\"", "HOST:PORT"},
+	{"demo --metrics-listen host:", "demo --metrics-listen", "host:", "HOST:PORT"},
+	{"demo --metrics-listen :65536", "demo --metrics-listen", ":65536", "HOST:PORT"},
+	{"demo --metrics-listen ::1:9464", "demo --metrics-listen", "::1:9464", "[IPV6]:PORT"},
+	{"demo --metrics-listen [::1:9464", "demo --metrics-listen", "[::1:9464", "[IPV6]:PORT"},
 
 	{"demo --fabric bogus", "demo --fabric", "no such fabric", "known are: auto"},
 	{"receive --fabric ", "receive --fabric", "malformed", "NAME[:PROVIDER]"},

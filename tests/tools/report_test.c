@@ -199,6 +199,7 @@ static const struct {
 	const char *says[2]; /* on stdout */
 } endings[] = {
 	{VIA_ABORTED, false, true, {"migration aborted: ", "the guest runs on at the source"}},
+	{VIA_ABORTED, false, false, {"no guest has come", "none is lost"}},
 	{VIA_PAUSED, false, true, {"migration paused: ", "paused here and may run"}},
 	{VIA_PAUSED, true, true, {"migration paused: ", "which lacks pages"}},
 	{VIA_PAUSED, true, false, {"migration paused: ", "the guest here lacks pages"}},
@@ -207,7 +208,7 @@ static const struct {
 	{VIA_COMPLETED, true, false, {"migration completed: ", "1234 faults"}},
 };
 
-static int ending_numbers[] = {0, 1, 2, 3, 4, 5, 6};
+static int ending_numbers[] = {0, 1, 2, 3, 4, 5, 6, 7};
 
 ParameterizedTestParameters(report, says_where_the_guest_is)
 {
@@ -230,4 +231,31 @@ ParameterizedTest(int *i, report, says_where_the_guest_is, .init = cr_redirect_s
 	for (unsigned k = 0; k < 2; k++)
 		cr_expect(strstr(text, endings[*i].says[k]), "not said: %s\n%s",
 			  endings[*i].says[k], text);
+}
+
+Test(report, one_is_no_plural, .init = cr_redirect_stdout)
+{
+	static const char *const said[] = {
+		"1 multifd channel,", "1 round: 1 page, and 1 zero page;",
+		"1 epoch drained",    "1 fault;",
+		"1 recovery\n",       "1 page came without",
+		"1 page: 0 missing"};
+	struct settings settings = {.downtime_ns = 1};
+	struct run_result r = {.memory = 4096, .verify.pages = 1, .verified = true};
+	char text[4096] = {0};
+	FILE *out;
+
+	r.migrate = (struct via_migrate_result){
+		.outcome = VIA_COMPLETED, .rounds = 1, .pages_sent = 1, .zero_pages = 1};
+	r.migrate.session.multifd = 1;
+	r.migrate.session.epochs = 1;
+	r.migrate.postcopy.used = true;
+	r.migrate.postcopy.bulk_pages = 1;
+	r.migrate.postcopy.recoveries = 1;
+	r.seen.faults = 1;
+	report_print(&settings, &r, true);
+	out = cr_get_redirected_stdout();
+	cr_assert_gt(fread(text, 1, sizeof(text) - 1, out), 0);
+	for (size_t i = 0; i < LEN(said); i++)
+		cr_expect(strstr(text, said[i]), "not said: %s\n%s", said[i], text);
 }
