@@ -3,11 +3,10 @@
  * bandwidth.c -- one-sided writes of memory, one after the other from its beginning to its end, in
  * pieces of one size.
  *
- * Ours: rounds of a session, as precopy makes them, each with its fence at the end; the senders cut a
- * piece above 1 MiB in parts. Bare: the same pieces of the same memory, and one wait at the end until all
- * has arrived.
+ * Ours: rounds of a session, as precopy makes them, each with its fence at the end; the senders cut
+ * a piece above 1 MiB in parts. Bare: the same pieces of the same memory, and one wait at the end
+ * until all has arrived.
  */
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "bench/bare.h"
@@ -15,18 +14,10 @@
 #define MEMORY_LEN (UINT64_C(256) << 20)
 #define BATCH_LEN  (UINT64_C(1) << 20)
 
-#define KIB(n) ((uint64_t)(n) << 10)
-#define CASE(s, c)                                                                                 \
-	{                                                                                          \
-		{                                                                                  \
-			{"size", s},                                                               \
-			{                                                                          \
-				"channels", c                                                      \
-			}                                                                          \
-		}                                                                                  \
-	}
-
 /* clang-format off */
+#define KIB(n)     ((uint64_t)(n) << 10)
+#define CASE(s, c) {{{"size", s}, {"channels", c}}}
+
 static const struct bench_case cases[] = {
 	CASE(KIB(4), 1), CASE(KIB(8), 1), CASE(KIB(16), 1), CASE(KIB(32), 1), CASE(KIB(64), 1),
 	CASE(KIB(128), 1), CASE(KIB(256), 1), CASE(KIB(512), 1), CASE(KIB(1024), 1),
@@ -88,32 +79,19 @@ static int ours_near(struct bench_job *job, struct via_error *err)
 
 /* -- bare ------------------------------------------------------------------------------------- */
 
-static const char *bare_is(const struct bench_case *c, const char *fabric, char *buf, size_t cap)
-{
-	snprintf(buf, cap, "%s, %llu endpoints in one thread, spinning", bare_find(fabric)->writes,
-		 (unsigned long long)bench_param(c, "channels"));
-	return buf;
-}
-
 static int bare_near(struct bench_job *job, struct via_error *err)
 {
 	size_t size = bench_param(&job->the_case, "size"), len = memory_len(job), n = len / size;
-	uint64_t *off = calloc(n, sizeof(*off));
-	int rc;
+	uint64_t *off = bare_offsets(n, size);
+	int rc = bare_write_rounds(job, bench_memory(len), len, off, n, size, err);
 
-	if (!off)
-		return via_fail(err, -ENOMEM, "measure bandwidth\nout of memory\nfree some");
-	for (size_t i = 0; i < n; i++)
-		off[i] = i * size;
-	rc = bare_write_rounds(job, bench_memory(len), len, off, n, size, err);
 	free(off);
 	return rc;
 }
 
 static int bare_far(struct bench_job *job, struct via_error *err)
 {
-	return bare_be_written(job, memory_len(job),
-			       (unsigned)bench_param(&job->the_case, "channels"), err);
+	return bare_be_written(job, memory_len(job), bench_channels(job), err);
 }
 
 const struct bench_row bench_bandwidth = {
@@ -125,5 +103,5 @@ const struct bench_row bench_bandwidth = {
 	.ncases = sizeof(cases) / sizeof(cases[0]),
 	.ours = {ours_near, bench_be_written},
 	.bare = {bare_near, bare_far},
-	.bare_is = bare_is,
+	.bare_is = bare_writes_is,
 };

@@ -5,9 +5,8 @@
 #include "bench/bare.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-
-#include "fabrics/fabric.h"
 
 extern const struct bare_ops bare_ofi, bare_ucx, bare_verbs;
 
@@ -46,7 +45,7 @@ int bare_meet(struct bench_job *job, void *memory, size_t len, unsigned endpoint
 				     .endpoints = endpoints,
 				     .sleeps = sleeps};
 	size_t theirs_len;
-	int rc = via_fabric_spec_parse(job->fabric, &spec, err);
+	int rc = bench_fabric_spec(job, &spec, err);
 
 	if (rc)
 		return rc;
@@ -56,8 +55,6 @@ int bare_meet(struct bench_job *job, void *memory, size_t len, unsigned endpoint
 				"bare loop for %s\nthis build has none\n"
 				"install its development package and rebuild",
 				job->fabric);
-	snprintf(spec.local_host, sizeof(spec.local_host), "%s",
-		 via_control_local_host(job->control));
 	*b = (*ops)->open(&config);
 	rc = bench_send(job, mine, (*ops)->address(*b, mine, sizeof(mine)), err);
 	if (!rc)
@@ -94,14 +91,24 @@ int bare_part(struct bench_job *job, const struct bare_ops *ops, struct bare *b,
 	return rc ? rc : bare_close(job, ops, b, err);
 }
 
+uint64_t *bare_offsets(size_t n, size_t size)
+{
+	uint64_t *off = calloc(n, sizeof(*off));
+
+	if (!off)
+		bench_die("measure writes", "out of memory");
+	for (size_t i = 0; i < n; i++)
+		off[i] = i * size;
+	return off;
+}
+
 int bare_write_rounds(struct bench_job *job, void *memory, size_t len, const uint64_t *off,
 		      size_t n, size_t size, struct via_error *err)
 {
-	unsigned channels = (unsigned)bench_param(&job->the_case, "channels");
 	uint64_t deadline, bytes = 0;
 	const struct bare_ops *ops;
 	struct bare *b;
-	int rc = bare_meet(job, memory, len, channels, false, &ops, &b, err);
+	int rc = bare_meet(job, memory, len, bench_channels(job), false, &ops, &b, err);
 
 	if (!rc)
 		rc = bench_wait_ready(job, err);
@@ -137,4 +144,11 @@ int bare_be_written(struct bench_job *job, size_t len, unsigned endpoints, struc
 	while (!bench_stopped(job))
 		ops->progress(b);
 	return bare_part(job, ops, b, err);
+}
+
+const char *bare_writes_is(const struct bench_case *c, const char *fabric, char *buf, size_t cap)
+{
+	snprintf(buf, cap, "%s, %llu endpoints in one thread, spinning", bare_find(fabric)->writes,
+		 (unsigned long long)bench_param(c, "channels"));
+	return buf;
 }

@@ -54,13 +54,13 @@ struct bare_ops {
 	void (*flush)(struct bare *b);
 	/* Let the library work; with sleeps: sleep, at most 10 ms, while there is nothing. */
 	void (*progress)(struct bare *b);
-	/* Register more memory for the peer to write, until close(). */
+	/* Register more memory for the peer to write, until the process ends. */
 	void (*add_memory)(struct bare *b, void *memory, size_t len);
 
-	/* Send BARE_REQUEST_LEN bytes, and wait for @answer_len bytes. On the first endpoint. */
-	void (*ask)(struct bare *b, size_t answer_len);
-	/* As progress(), and answer a request that has come. */
-	void (*answer)(struct bare *b, size_t answer_len);
+	/* Send BARE_REQUEST_LEN bytes, and wait for the answer. On the first endpoint. */
+	void (*ask)(struct bare *b);
+	/* As progress(), and answer a request that has come with @len bytes. */
+	void (*answer)(struct bare *b, size_t len);
 };
 
 /* Those that were built. NULL-terminated. */
@@ -70,16 +70,16 @@ extern const struct bare_ops *const bare_list[];
 const struct bare_ops *bare_find(const char *text);
 
 /*
- * One end of a job over bare code: opens it for the job's fabric, with @memory, and connects it to the
- * other end, which does the same. *ops and the end are then used as above. -ENODEV, -EINVAL
+ * One end of a job over bare code: opens it for the job's fabric, with @memory, and connects it to
+ * the other end, which does the same. *ops and the end are then used as above. -ENODEV, -EINVAL
  */
 int bare_meet(struct bench_job *job, void *memory, size_t len, unsigned endpoints, bool sleeps,
 	      const struct bare_ops **ops, struct bare **b, struct via_error *err);
 
 /*
- * The end of a job, at both ends, in two steps, so that nothing comes to an end that is closed: the far end
- * is stopped, and has stopped working when these return; and then, when the near end does not work any
- * more either, each is closed.
+ * The end of a job, at both ends, in two steps, so that nothing comes to an end that is closed: the
+ * far end is stopped, and has stopped working when these return; and then, when the near end does
+ * not work any more either, each is closed.
  */
 int bare_stop(struct bench_job *job, struct via_error *err);
 int bare_close(struct bench_job *job, const struct bare_ops *ops, struct bare *b,
@@ -88,13 +88,17 @@ int bare_close(struct bench_job *job, const struct bare_ops *ops, struct bare *b
 int bare_part(struct bench_job *job, const struct bare_ops *ops, struct bare *b,
 	      struct via_error *err);
 
+/* The offsets of @n pieces of @size bytes, one behind the other; from malloc(3). */
+uint64_t *bare_offsets(size_t n, size_t size);
 /*
- * Near: write @size bytes at each of the @n offsets, again and again for run_ns, over parameter
- * `channels` of the case.
+ * Near: write @size bytes at each of the @n offsets, again and again for run_ns, over as many
+ * endpoints as parameter `channels` of the case says.
  */
 int bare_write_rounds(struct bench_job *job, void *memory, size_t len, const uint64_t *off,
 		      size_t n, size_t size, struct via_error *err);
 /* Far: memory of @len bytes that is written, until stopped. */
 int bare_be_written(struct bench_job *job, size_t len, unsigned endpoints, struct via_error *err);
+/* The bare_is() of such a row. */
+const char *bare_writes_is(const struct bench_case *c, const char *fabric, char *buf, size_t cap);
 
 #endif

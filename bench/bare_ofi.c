@@ -3,8 +3,8 @@
  * bare_ofi.c -- the baseline straight on libfabric: reliable datagram endpoints in one domain with
  * one completion queue.
  *
- * Writes are plain ones: a completion says that the local bytes may change, and flush() asks once, by a
- * write of FI_DELIVERY_COMPLETE, whether all are there.
+ * Writes are plain ones: a completion says that the local bytes may change, and flush() asks once,
+ * by a write of FI_DELIVERY_COMPLETE, whether all are there.
  */
 #include <poll.h>
 #include <rdma/fabric.h>
@@ -25,9 +25,6 @@
 #define NAME_MAX 256u
 #define MSG_MAX  8192u
 #define RECVS    2u /* a request is taken while the buffer of the one before is posted again */
-#define KEY                                                                                        \
-	1u /* of the memory that is written; the next ones are of messages, and of more memory */
-#define MRS_MAX  1024u
 #define SLEEP_MS 10
 
 struct bare_end {
@@ -42,6 +39,7 @@ struct bare {
 	struct fid_av *av;
 	struct fid_cq *cq;
 	struct fid_mr *mr, *msg_mr;
+	uint64_t last_key; /* that was asked for */
 	struct bare_end *end;
 	unsigned n; /* endpoints */
 	char *memory;
@@ -56,8 +54,6 @@ struct bare {
 	bool sending;
 	struct fi_context *received; /* a message that is not dealt with yet */
 	char *msg;                   /* one to send from, then RECVS to receive into */
-	struct fid_mr *more[MRS_MAX];
-	unsigned nmore;
 };
 
 /* What the other end must know: of each endpoint its name as well. */
@@ -145,25 +141,18 @@ static void open_end(struct bare *b, struct bare_end *e)
 	check(fi_enable(e->ep), "fi_enable");
 }
 
-static void register_memory(struct bare *b)
+static struct fid_mr *register_memory(struct bare *b, void *memory, size_t len, uint64_t access)
 {
-	b->msg = calloc(1 + RECVS, MSG_MAX);
-	check(b->msg ? 0 : -FI_ENOMEM, "memory");
-	check(fi_mr_reg(b->domain, b->memory, b->len, FI_WRITE | FI_REMOTE_WRITE, 0, KEY, 0, &b->mr,
-			NULL),
+	struct fid_mr *mr;
+
+	check(fi_mr_reg(b->domain, memory, len, access, 0, ++b->last_key, 0, &mr, NULL),
 	      "fi_mr_reg");
-	check(fi_mr_reg(b->domain, b->msg, (1 + RECVS) * MSG_MAX, FI_SEND | FI_RECV, 0, KEY + 1, 0,
-			&b->msg_mr, NULL),
-	      "fi_mr_reg");
+	return mr;
 }
 
 static void add_memory(struct bare *b, void *memory, size_t len)
 {
-	check(b->nmore < MRS_MAX ? 0 : -FI_ENOMEM, "memory");
-	check(fi_mr_reg(b->domain, memory, len, FI_WRITE | FI_REMOTE_WRITE, 0, KEY + 2 + b->nmore,
-			0, &b->more[b->nmore], NULL),
-	      "fi_mr_reg");
-	b->nmore++;
+	(void)register_memory(b, memory, len, FI_WRITE | FI_REMOTE_WRITE);
 }
 
 /* As ours does: what a message and an endpoint take is the same then. */
@@ -190,7 +179,8 @@ static struct bare *open_bare(const struct bare_config *config)
 	b->context = calloc(b->ncontexts, sizeof(*b->context));
 	b->free = calloc(b->ncontexts, sizeof(*b->free));
 	b->end = calloc(b->n, sizeof(*b->end));
-	check(b->context && b->free && b->end ? 0 : -FI_ENOMEM, "memory");
+	b->msg = calloc(1 + RECVS, MSG_MAX);
+	check(b->context && b->free && b->end && b->msg ? 0 : -FI_ENOMEM, "memory");
 	for (unsigned i = 0; i < b->ncontexts; i++)
 		b->free[b->nfree++] = &b->context[i];
 	b->info = select_provider(config->spec);
@@ -201,7 +191,8 @@ static struct bare *open_bare(const struct bare_config *config)
 	check(fi_av_open(b->domain, &av, &b->av, NULL), "fi_av_open");
 	for (unsigned i = 0; i < b->n; i++)
 		open_end(b, &b->end[i]);
-	register_memory(b);
+	b->mr = register_memory(b, b->memory, b->len, FI_WRITE | FI_REMOTE_WRITE);
+	b->msg_mr = register_memory(b, b->msg, (1 + RECVS) * MSG_MAX, FI_SEND | FI_RECV);
 	return b;
 }
 
@@ -251,8 +242,6 @@ static void close_bare(struct bare *b)
 {
 	for (unsigned i = 0; i < b->n; i++)
 		fi_close(&b->end[i].ep->fid);
-	for (unsigned i = 0; i < b->nmore; i++)
-		fi_close(&b->more[i]->fid);
 	fi_close(&b->mr->fid);
 	fi_close(&b->msg_mr->fid);
 	fi_close(&b->cq->fid);
@@ -267,7 +256,7 @@ static void close_bare(struct bare *b)
 	free(b);
 }
 
-/* -- completions -------------------------------------------------------------------------------- */
+/* -- completions ------------------------------------------------------------------------- */
 
 /* Take what has completed; returns how many. */
 static ssize_t reap(struct bare *b)
@@ -305,7 +294,7 @@ static void progress(struct bare *b)
 		(void)poll(&p, 1, SLEEP_MS);
 }
 
-/* -- writes -------------------------------------------------------------------------------------- */
+/* -- writes ------------------------------------------------------------------------------ */
 
 static void write_some(struct bare *b, const uint64_t *off, size_t n, size_t len)
 {
@@ -348,7 +337,7 @@ static void flush(struct bare *b)
 	}
 }
 
-/* -- messages -------------------------------------------------------------------------------------- */
+/* -- messages ---------------------------------------------------------------------------- */
 
 static void send_message(struct bare *b, size_t len)
 {
@@ -373,19 +362,18 @@ static bool take_message(struct bare *b)
 	return true;
 }
 
-static void ask(struct bare *b, size_t answer_len)
+static void ask(struct bare *b)
 {
-	(void)answer_len;
 	send_message(b, BARE_REQUEST_LEN);
 	while (!take_message(b))
 		progress(b);
 }
 
-static void answer(struct bare *b, size_t answer_len)
+static void answer(struct bare *b, size_t len)
 {
 	progress(b);
 	if (take_message(b))
-		send_message(b, answer_len);
+		send_message(b, len);
 }
 
 const struct bare_ops bare_ofi = {

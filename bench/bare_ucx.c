@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * bare_ucx.c -- the baseline straight on UCX: for each endpoint a worker with one connection, writes by
- * ucp_put_nbx(), messages by ucp_am_send_nbx().
+ * bare_ucx.c -- the baseline straight on UCX: for each endpoint a worker with one connection,
+ * writes by ucp_put_nbx(), messages by ucp_am_send_nbx().
  *
  * It uses the transports that ours uses under the same name.
  */
@@ -17,7 +17,6 @@
 #include "core/clock.h"
 
 #define DEPTH    64u /* puts in flight on one endpoint */
-#define MEMS_MAX 1024u
 #define MSG_MAX  8192u
 #define SLEEP_MS 10
 #define ENDS_MAX 16u
@@ -30,8 +29,13 @@
 #define AM_PIECE    ((size_t)60 << 10)
 #define TCP_PUT_MAX ((size_t)16 << 10)
 
-/* Active messages: a message, bytes for the offset in the header, and is everything there? It is. */
-enum { AM_MESSAGE, AM_WRITE, AM_FLUSH, AM_FLUSHED };
+/* Active messages. */
+enum {
+	AM_MESSAGE,
+	AM_WRITE, /* bytes for the offset in the header */
+	AM_FLUSH, /* is everything there? */
+	AM_FLUSHED
+};
 
 struct bare_end {
 	struct bare *b;
@@ -54,8 +58,6 @@ struct bare {
 	size_t put_max; /* longer writes are active messages */
 	bool sleeps, received, flushed;
 	char msg[MSG_MAX];
-	ucp_mem_h more[MEMS_MAX];
-	unsigned nmore;
 };
 
 /* What the other end must know: of each endpoint its worker's name as well. */
@@ -145,20 +147,21 @@ static void open_context(struct bare *b, const struct via_fabric_spec *spec)
 	ucp_config_release(config);
 }
 
-static void map_memory(struct bare *b, void *memory, size_t len, ucp_mem_h *mem)
+static ucp_mem_h map_memory(struct bare *b, void *memory, size_t len)
 {
 	ucp_mem_map_params_t params = {.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS |
 						     UCP_MEM_MAP_PARAM_FIELD_LENGTH,
 				       .address = memory,
 				       .length = len};
+	ucp_mem_h mem;
 
-	check(ucp_mem_map(b->context, &params, mem), "ucp_mem_map");
+	check(ucp_mem_map(b->context, &params, &mem), "ucp_mem_map");
+	return mem;
 }
 
 static void add_memory(struct bare *b, void *memory, size_t len)
 {
-	must(b->nmore < MEMS_MAX, "memory");
-	map_memory(b, memory, len, &b->more[b->nmore++]);
+	(void)map_memory(b, memory, len);
 }
 
 static void send_empty(struct bare_end *e, unsigned am)
@@ -276,7 +279,7 @@ static struct bare *open_bare(const struct bare_config *config)
 	/* Long puts over tcp are slow (UCX 1.13: a sixth of what active messages reach). */
 	b->put_max = strcmp(config->spec->device, "tcp") != 0 ? SIZE_MAX : TCP_PUT_MAX;
 	open_context(b, config->spec);
-	map_memory(b, b->memory, b->len, &b->mem);
+	b->mem = map_memory(b, b->memory, b->len);
 	for (unsigned i = 0; i < b->n; i++)
 		open_worker(b, &b->end[i]);
 	return b;
@@ -348,8 +351,6 @@ static void close_bare(struct bare *b)
 			return; /* the process ends, and all of it with it */
 		ucp_worker_destroy(b->end[i].worker);
 	}
-	for (unsigned i = 0; i < b->nmore; i++)
-		ucp_mem_unmap(b->context, b->more[i]);
 	ucp_mem_unmap(b->context, b->mem);
 	ucp_cleanup(b->context);
 	free(b);
@@ -464,7 +465,7 @@ static void flush(struct bare *b)
 	}
 }
 
-/* -- messages ----------------------------------------------------------------------------------- */
+/* -- messages ---------------------------------------------------------------------------- */
 
 static void send_message(struct bare *b, size_t len)
 {
@@ -475,22 +476,21 @@ static void send_message(struct bare *b, size_t len)
 		 "ucp_am_send_nbx");
 }
 
-static void ask(struct bare *b, size_t answer_len)
+static void ask(struct bare *b)
 {
-	(void)answer_len;
 	send_message(b, BARE_REQUEST_LEN);
 	while (!b->received)
 		progress(b);
 	b->received = false;
 }
 
-static void answer(struct bare *b, size_t answer_len)
+static void answer(struct bare *b, size_t len)
 {
 	progress(b);
 	if (!b->received)
 		return;
 	b->received = false;
-	send_message(b, answer_len);
+	send_message(b, len);
 }
 
 const struct bare_ops bare_ucx = {

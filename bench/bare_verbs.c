@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * bare_verbs.c -- the baseline straight on libibverbs: reliable connections made by librdmacm in its
- * blocking mode, all with one completion queue.
+ * bare_verbs.c -- the baseline straight on libibverbs: reliable connections made by librdmacm in
+ * its blocking mode, all with one completion queue.
  *
  * One write of SIGNAL_EVERY reports, and the last of each call.
  */
@@ -21,11 +21,11 @@
 #define ENDS_MAX     16u
 #define MSG_MAX      8192u
 #define RECVS        2u /* a request is taken while the buffer of the one before is posted again */
-#define MRS_MAX      1024u
 #define RESOLVE_MS   5000
 #define SLEEP_MS     10
 #define GIDS_MAX     64
 #define SEND_ID      UINT64_MAX
+#define WRITABLE     (IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE)
 
 struct bare_end {
 	struct rdma_cm_id *id;
@@ -48,8 +48,6 @@ struct bare {
 	bool sending, received;
 	unsigned received_in;
 	char *msg; /* one to send from, then RECVS to receive into */
-	struct ibv_mr *more[MRS_MAX];
-	unsigned nmore;
 };
 
 /* What the other end must know. */
@@ -129,9 +127,7 @@ static void local_address(const struct via_fabric_spec *spec, struct sockaddr_st
 
 static void register_memory(struct bare *b)
 {
-	int access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE;
-
-	b->mr = ibv_reg_mr(b->pd, b->memory, b->len, access);
+	b->mr = ibv_reg_mr(b->pd, b->memory, b->len, WRITABLE);
 	check(b->mr, "ibv_reg_mr");
 	b->msg = calloc(1 + RECVS, MSG_MAX);
 	check(b->msg, "memory");
@@ -141,10 +137,7 @@ static void register_memory(struct bare *b)
 
 static void add_memory(struct bare *b, void *memory, size_t len)
 {
-	check(b->nmore < MRS_MAX, "memory");
-	b->more[b->nmore] =
-		ibv_reg_mr(b->pd, memory, len, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
-	check(b->more[b->nmore++], "ibv_reg_mr");
+	check(ibv_reg_mr(b->pd, memory, len, WRITABLE), "ibv_reg_mr");
 }
 
 static struct bare *open_bare(const struct bare_config *config)
@@ -247,8 +240,6 @@ static void close_bare(struct bare *b)
 		rdma_destroy_qp(b->end[i].id);
 		rdma_destroy_id(b->end[i].id);
 	}
-	for (unsigned i = 0; i < b->nmore; i++)
-		ibv_dereg_mr(b->more[i]);
 	ibv_dereg_mr(b->mr);
 	ibv_dereg_mr(b->msg_mr);
 	ibv_destroy_cq(b->cq);
@@ -297,7 +288,7 @@ static void progress(struct bare *b)
 	ibv_ack_cq_events(cq, 1);
 }
 
-/* -- writes --------------------------------------------------------------------------------------- */
+/* -- writes ------------------------------------------------------------------------------ */
 
 static void write_one(struct bare *b, unsigned i, uint64_t off, size_t len, bool last)
 {
@@ -339,7 +330,7 @@ static void flush(struct bare *b)
 	write_some(b, off, b->n, 8);
 }
 
-/* -- messages ---------------------------------------------------------------------------------------- */
+/* -- messages ---------------------------------------------------------------------------- */
 
 static void send_message(struct bare *b, size_t len)
 {
@@ -367,19 +358,18 @@ static bool take_message(struct bare *b)
 	return true;
 }
 
-static void ask(struct bare *b, size_t answer_len)
+static void ask(struct bare *b)
 {
-	(void)answer_len;
 	send_message(b, BARE_REQUEST_LEN);
 	while (!take_message(b))
 		progress(b);
 }
 
-static void answer(struct bare *b, size_t answer_len)
+static void answer(struct bare *b, size_t len)
 {
 	progress(b);
 	if (take_message(b))
-		send_message(b, answer_len);
+		send_message(b, len);
 }
 
 const struct bare_ops bare_verbs = {

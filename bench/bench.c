@@ -2,8 +2,8 @@
 /*
  * bench.c -- see bench.h: takes the cases one by one, and each repeat of a case in both ways.
  *
- * It must never load a fabric's library itself: each end of each measurement is a process of its own,
- * which ends with this one.
+ * It must never load a fabric's library itself: each end of each measurement is a process of its
+ * own, which ends with this one.
  */
 #include "bench/bench.h"
 
@@ -217,30 +217,18 @@ static int measure_case(struct run *run, const struct bench_row *row, const stru
 			struct bench_cell *cell, struct via_error *err)
 {
 	const char *asked = run->o->fabric ? run->o->fabric : "auto";
-	bool with_bare = row->bare.near;
+	bool with_bare = false;
 	int rc = 0;
 
 	for (unsigned i = 0; i < run->o->repeat && !rc; i++) {
 		rc = measure(run, row, c, asked, false, &run->ours[i], err);
 		if (!rc && i == 0) /* now it is known what auto is */
-			with_bare = with_bare && bare_find(run->ours[0].fabric);
+			with_bare = bare_find(run->ours[0].fabric);
 		if (!rc && with_bare)
 			rc = measure(run, row, c, run->ours[0].fabric, true, &run->bare[i], err);
 	}
 	cell->bare = with_bare ? run->bare : NULL;
 	return rc;
-}
-
-static void say_bare(struct bench_cell *cell, char *buf, size_t cap)
-{
-	const struct bench_row *row = cell->row;
-
-	if (cell->bare)
-		cell->bare_is = row->bare_is(cell->the_case, cell->ours[0].fabric, buf, cap);
-	else if (!row->bare.near)
-		cell->bare_is = "none for this row";
-	else
-		cell->bare_is = "none: this build is without the fabric's library";
 }
 
 static int run_case(struct run *run, const struct bench_row *row, const struct bench_case *c,
@@ -261,14 +249,15 @@ static int run_case(struct run *run, const struct bench_row *row, const struct b
 	}
 	if (rc)
 		return via_error_pass(err, &why);
-	say_bare(&cell, text, sizeof(text));
+	cell.bare_is = cell.bare ? row->bare_is(c, run->ours[0].fabric, text, sizeof(text))
+				 : "none: this build is without the fabric's library";
 	report_cell(run->report, &cell);
 	return 0;
 }
 
 /* -- what was asked for ------------------------------------------------------------------------ */
 
-/* Does @c have what @only ("size=4096,channels=1") asks for? A parameter that it lacks is no match. */
+/* Does @c have what @only ("size=4096,channels=1") asks for? What it lacks is no match. */
 static bool is_wanted(const struct bench_case *c, const char *only)
 {
 	while (only && *only) {

@@ -29,9 +29,9 @@ struct bench_options {
 };
 
 /*
- * Do what @options say and print it. Blocks until done; any signal that ends the process ends what it has
- * started. -EINVAL no such row or case; else the first failure of a measurement, whose code and
- * cause are in @err: what was found before has been printed.
+ * Do what @options say and print it. Blocks until done; any signal that ends the process ends what
+ * it has started. -EINVAL no such row or case; else the first failure of a measurement, whose code
+ * and cause are in @err: what was found before has been printed.
  */
 int bench_run(const struct bench_options *options, struct via_error *err);
 

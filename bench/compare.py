@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S python3 -B
 # SPDX-License-Identifier: BSD-2-Clause
 """What changed from one result of `viaduct bench --json` to another, beyond the spread of both.
 
@@ -12,26 +12,11 @@ changed.
 Exit status: 0 nothing is worse, 1 something is, 2 the files cannot be compared.
 """
 import argparse
-import json
 import sys
 
-SCHEMA = "viaduct-bench-1"
+import result_files
+
 HOST = ["kernel", "cpu", "cpus", "neighbours"]
-
-
-class Unusable(Exception):
-    """A file is not one of ours."""
-
-
-def load(path):
-    try:
-        with open(path, encoding="utf-8") as f:
-            found = json.load(f)
-    except (OSError, ValueError) as error:
-        raise Unusable(f"{path}: {error}") from error
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-        raise Unusable(f"{path}: no JSON of `viaduct bench --json`, schema {SCHEMA}")
-    return found
 
 
 def key(row):
@@ -103,8 +88,8 @@ def main():
     parser.add_argument("--all", action="store_true", help="also what has not changed")
     options = parser.parse_args()
     try:
-        a, b = load(options.a), load(options.b)
-    except Unusable as error:
+        a, b = result_files.load(options.a), result_files.load(options.b)
+    except result_files.Unusable as error:
         print(f"compare.py: {error}", file=sys.stderr)
         return 2
     found = list(compare(a, b))

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S python3 -B
 # SPDX-License-Identifier: BSD-2-Clause
 """Migration of an idle guest by our engine, beside stock QEMU's own over tcp, in one run.
 
@@ -22,27 +22,15 @@ their own. Prints medians with the lowest and the highest, or JSON as bench/sche
 Figures are loopback's: they say nothing about a NIC.
 """
 import argparse
-import datetime
 import json
-import os
-import pathlib
-import platform
-import re
 import statistics
 import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests/tools"), str(ROOT / "tests/qemu")]
-
-# pylint: disable=wrong-import-position
-import harness
-import peers
-import transports
-from migration import LONG_S, Migration, Setting, bandwidth, mode
+import qemu_migration
+from qemu_migration import IDLE, UNLIMITED, Setting, bandwidth, mode, transports
 
 GIB = 1 << 30
-UNLIMITED = 1 << 20  # MiB/s
 RATE, CPU = "GiB/s", "CPU s/GiB"
 BETTER = {RATE: max, CPU: min}
 BARE_IS = "QEMU {} over tcp, the better of {} multifd channels"
@@ -51,40 +39,24 @@ BARE_IS = "QEMU {} over tcp, the better of {} multifd channels"
 def qemu_migrates(peer, channels, memory_mib):
     """{unit: value} of QEMU's own migration."""
     setting = Setting(transports.Direct, "tcp", peer, peer, "q35", None)
-    with Migration(setting, mode(channels), bandwidth(UNLIMITED), memory_mib=memory_mib,
-                   writes=0, checks=0) as migrating:
-        uri = migrating.lay()
-        both = (migrating.source, migrating.destination)
-        before = sum(qemu.cpu_s() for qemu in both)
-        migrating.begin(uri)
-        for qemu in both:
-            migrating.until(qemu, "completed", seconds=2 * LONG_S)
-        used = sum(qemu.cpu_s() for qemu in both) - before
-        result = migrating.verify()
-    gib = memory_mib / 1024
-    return {RATE: gib / result["total_ms"] * 1e3, CPU: used / gib}
+    found = qemu_migration.measure("qemu", setting, memory_mib, mode(channels),
+                                   bandwidth(UNLIMITED), IDLE)
+    return {RATE: found["GiB/s"], CPU: found["source"] + found["destination"]}
 
 
-def measure_qemu(*args):
-    """qemu_migrates(), and everything that it has started is gone."""
-    found = []
-    harness.case = harness.Case("qemu", lambda: found.append(qemu_migrates(*args)))
-    harness.case.run()
-    return found[0]
+def viaduct(build, *args):
+    """The JSON that it prints; without it there is nothing to go on with."""
+    run = subprocess.run([f"{build}/tools/viaduct", *args, "--json"], capture_output=True,
+                         text=True, timeout=300, check=False)
+    if run.returncode:
+        sys.exit(f"viaduct {' '.join(args)}: {run.stderr.strip() or run.stdout.strip()}")
+    return json.loads(run.stdout)
 
 
 def engine_migrates(build, fabric, channels, memory_mib):
     """{unit: value} of ours, whose every page was checked afterwards."""
-    run = subprocess.run(
-        [f"{build}/tools/viaduct", "demo", "--fabric", fabric, "--memory", f"{memory_mib}M",
-         "--vcpus", "0", "--dirty-rate", "0", "--multifd", str(channels), "--json"],
-        capture_output=True, text=True, timeout=300, check=False)
-    try:
-        found = json.loads(run.stdout)
-    except ValueError:
-        sys.exit(f"viaduct demo --fabric {fabric}: {run.stderr.strip()}")
-    if run.returncode:
-        sys.exit(f"viaduct demo --fabric {fabric}: {run.stderr.strip() or found['verify']}")
+    found = viaduct(build, "demo", "--fabric", fabric, "--memory", f"{memory_mib}M", "--vcpus", "0",
+                    "--dirty-rate", "0", "--multifd", str(channels))
     gib = found["bytes_sent"] / GIB
     return {RATE: gib / found["total_ms"] * 1e3, CPU: sum(found["cpu_s"].values()) / gib}
 
@@ -113,41 +85,13 @@ def rows_of(found, qemu, bare_is):
                    "ratio": ratio and {k: v for k, v in ratio.items() if k != "values"}}
 
 
-def first_match(path, pattern):
-    with open(path, encoding="utf-8") as f:
-        found = re.search(pattern, f.read(), re.M)
-    return found.group(1) if found else "unknown"
-
-
-def libraries(build):
-    """What `viaduct bench` says of them."""
-    run = subprocess.run([f"{build}/tools/viaduct", "bench", "fence", "--fabric", "ofi:tcp",
-                          "--only", "channels=1,full=0,bare_sleeps=0", "--repeat", "1",
-                          "--seconds", "10ms", "--json"],
-                         capture_output=True, text=True, timeout=120, check=False)
-    try:
-        return json.loads(run.stdout)["libraries"]
-    except (ValueError, KeyError):
-        return {}
-
-
-def head(build, load):
-    version = subprocess.run([f"{build}/tools/viaduct", "--version"], capture_output=True,
-                             text=True, check=False).stdout.split()
-    commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12"],
-                            capture_output=True, text=True, check=False).stdout.strip()
-    now = datetime.datetime.now(datetime.timezone.utc)
+def head(build, fabric):
+    """What `viaduct bench` says of itself, the host and the libraries, and no row."""
+    report = viaduct(build, "bench", "fence", "--fabric", fabric, "--only",
+                     "channels=1,full=0,bare_sleeps=0", "--repeat", "1", "--seconds", "10ms")
     # Where they are on this machine nobody else has to know.
     command = ["bench/engine_vs_qemu.py", *("BUILD" if a == build else a for a in sys.argv[1:])]
-    return {"schema": "viaduct-bench-1", "command": " ".join(command),
-            "version": version[-1] if version else "unknown", "commit": commit or "unknown",
-            "date": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "host": {"kernel": platform.release(),
-                     "cpu": first_match("/proc/cpuinfo", r"^model name\s*: (.*)$"),
-                     "cpus": len(os.sched_getaffinity(0)),
-                     "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-                     "load": load, "neighbours": 0},
-            "libraries": libraries(build)}
+    return {**report, "command": " ".join(command), "rows": [], "skipped": []}
 
 
 def cell(of, form=".2f"):
@@ -181,15 +125,15 @@ def main():
     parser.add_argument("--memory", type=int, default=2048, help="MiB")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    report = head(options.build, os.getloadavg()[0])
-    harness.binary = f"{options.build}/tools/viaduct"
-    peer = peers.get(options.qemu)
+    peer = qemu_migration.stock(options.qemu)
+    fabrics = options.fabrics.split(",")
+    report = head(options.build, fabrics[0])
     qemu = [(f"qemu:{options.qemu}", n) for n in options.qemu_channels]
-    ours = [(f, n) for f in options.fabrics.split(",") for n in options.channels]
+    ours = [(f, n) for f in fabrics for n in options.channels]
     found = {}
     for i in range(options.repeats + 1):
         for name, channels in qemu + ours:
-            once = (measure_qemu(peer, channels, options.memory) if (name, channels) in qemu else
+            once = (qemu_migrates(peer, channels, options.memory) if (name, channels) in qemu else
                     engine_migrates(options.build, name, channels, options.memory))
             if i:
                 found.setdefault((name, channels), []).append(once)

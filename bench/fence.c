@@ -2,8 +2,8 @@
 /*
  * fence.c -- how long it takes until the destination has everything, and this side knows.
  *
- * full=0: with nothing in flight. Ours: a round without work, over all channels. Bare: a small message
- * there and one back, spinning, or asleep as our ends are.
+ * full=0: with nothing in flight. Ours: a round without work, over all channels. Bare: a small
+ * message there and one back, spinning, or asleep as our ends are.
  * full=1: with queues that have just been filled, from the first post on. Both write the same.
  */
 #include <stdio.h>
@@ -14,14 +14,10 @@
 #define WRITE_LEN (UINT64_C(1) << 20)
 #define WRITES    16u /* on each channel, where the queues are full */
 #define WARM      20u
-#define CASE(n, full, sleeps)                                                                      \
-	{                                                                                          \
-		{                                                                                  \
-			{"channels", n}, {"full", full}, {"bare_sleeps", sleeps},                  \
-		}                                                                                  \
-	}
 
 /* clang-format off */
+#define CASE(n, full, sleeps) {{{"channels", n}, {"full", full}, {"bare_sleeps", sleeps}}}
+
 static const struct bench_case cases[] = {
 	CASE(1, 0, 0), CASE(1, 0, 1), CASE(2, 0, 1), CASE(4, 0, 1), CASE(8, 0, 1), CASE(16, 0, 1),
 	CASE(1, 1, 0), CASE(2, 1, 0), CASE(4, 1, 0), CASE(8, 1, 0), CASE(16, 1, 0),
@@ -30,7 +26,7 @@ static const struct bench_case cases[] = {
 
 static size_t memory_len(const struct bench_job *job)
 {
-	return bench_param(&job->the_case, "channels") * WRITES * WRITE_LEN;
+	return bench_channels(job) * WRITES * WRITE_LEN;
 }
 
 /* Each channel writes its own part, at once. */
@@ -77,7 +73,7 @@ static int fence_for_a_while(struct bench_job *job, struct via_session *session,
 			     struct via_error *err)
 {
 	struct filling f = {.work = {.arg = &f, .next = next_batch},
-			    .channels = (unsigned)bench_param(&job->the_case, "channels")};
+			    .channels = bench_channels(job)};
 	struct via_session_stats stats;
 	uint64_t deadline;
 	int rc = 0;
@@ -99,24 +95,13 @@ static int fence_for_a_while(struct bench_job *job, struct via_session *session,
 
 static int ours_near(struct bench_job *job, struct via_error *err)
 {
-	struct via_session_config config =
-		bench_session_config(job, (unsigned)bench_param(&job->the_case, "channels"), 0);
 	size_t len = memory_len(job);
-	struct via_session *session = NULL;
-	void *memory = bench_memory(len);
-	int rc;
+	struct via_session *session;
+	int rc = bench_open_senders(job, bench_memory(len), len, &session, err);
 
-	if (!memory)
-		return via_fail(err, -ENOMEM, "measure fences\nout of memory\nfree some");
-	rc = bench_connect(job, &config, memory, len, &session, err);
-	if (!rc)
-		rc = bench_wait_ready(job, err);
-	if (!rc)
-		rc = via_session_open_channels(session, err);
-	if (!rc)
-		rc = via_session_start_senders(session, err);
-	if (!rc)
-		rc = fence_for_a_while(job, session, err);
+	if (rc)
+		return rc;
+	rc = fence_for_a_while(job, session, err);
 	if (!rc)
 		rc = bench_stop(job, err);
 	via_session_close(session);
@@ -137,6 +122,15 @@ static const char *bare_is(const struct bench_case *c, const char *fabric, char 
 	return buf;
 }
 
+static int meet(struct bench_job *job, const struct bare_ops **ops, struct bare **b,
+		struct via_error *err)
+{
+	size_t len = memory_len(job);
+
+	return bare_meet(job, bench_memory(len), len, bench_channels(job),
+			 bench_param(&job->the_case, "bare_sleeps"), ops, b, err);
+}
+
 static void bare_once(struct bench_job *job, const struct bare_ops *ops, struct bare *b,
 		      const uint64_t *off, size_t n)
 {
@@ -146,23 +140,19 @@ static void bare_once(struct bench_job *job, const struct bare_ops *ops, struct 
 		ops->write(b, off, n, WRITE_LEN);
 		ops->flush(b);
 	} else {
-		ops->ask(b, BARE_REQUEST_LEN);
+		ops->ask(b);
 	}
 	via_hist_add(&job->result->latency_ns, via_now_ns() - start);
 }
 
 static int bare_near(struct bench_job *job, struct via_error *err)
 {
-	unsigned channels = (unsigned)bench_param(&job->the_case, "channels");
 	size_t len = memory_len(job), n = len / WRITE_LEN;
-	uint64_t off[VIA_MULTIFD_MAX * WRITES], deadline;
+	uint64_t *off = bare_offsets(n, WRITE_LEN), deadline;
 	const struct bare_ops *ops;
 	struct bare *b;
-	int rc = bare_meet(job, bench_memory(len), len, channels,
-			   bench_param(&job->the_case, "bare_sleeps"), &ops, &b, err);
+	int rc = meet(job, &ops, &b, err);
 
-	for (size_t i = 0; i < n; i++)
-		off[i] = i * WRITE_LEN;
 	if (!rc)
 		rc = bench_wait_ready(job, err);
 	if (rc)
@@ -175,17 +165,15 @@ static int bare_near(struct bench_job *job, struct via_error *err)
 		bare_once(job, ops, b, off, n);
 	if (!rc)
 		rc = bench_end(job, err);
+	free(off);
 	return rc ? rc : bare_part(job, ops, b, err);
 }
 
 static int bare_far(struct bench_job *job, struct via_error *err)
 {
-	size_t len = memory_len(job);
 	const struct bare_ops *ops;
 	struct bare *b;
-	int rc = bare_meet(job, bench_memory(len), len,
-			   (unsigned)bench_param(&job->the_case, "channels"),
-			   bench_param(&job->the_case, "bare_sleeps"), &ops, &b, err);
+	int rc = meet(job, &ops, &b, err);
 
 	if (!rc)
 		rc = bench_ready(job, err);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * host.c -- what the figures depend on, as the report says it: kernel, CPU, load, libraries, commit.
+ * host.c -- what the figures depend on, as the report says it: kernel, CPU, load, libraries.
  */
 #include <sched.h>
 #include <stdio.h>

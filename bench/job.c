@@ -7,6 +7,7 @@
  */
 #include "bench/job.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +42,7 @@ enum frame {
 /* Of this process; for bench_die() alone. */
 static struct bench_job *current;
 
-static uint64_t process_cpu_ns(void)
+uint64_t bench_cpu_ns(void)
 {
 	struct timespec t;
 
@@ -72,17 +73,15 @@ bool bench_has_param(const struct bench_case *c, const char *name)
 	return find_param(c, name);
 }
 
+unsigned bench_channels(const struct bench_job *job)
+{
+	return (unsigned)bench_param(&job->the_case, "channels");
+}
+
 void bench_set_bandwidth(struct bench_job *job, uint64_t bytes)
 {
 	job->result->bytes = bytes;
-	job->result->value =
-		(double)bytes / (double)(UINT64_C(1) << 30) / ((double)job->result->ns / 1e9);
-}
-
-/* The value, unless the row has set one. */
-static void set_latency(struct bench_job *job)
-{
-	job->result->value = (double)via_hist_permille(&job->result->latency_ns, 500) / 1e3;
+	job->result->value = (double)bytes / BENCH_GIB / ((double)job->result->ns / 1e9);
 }
 
 void bench_extra(struct bench_job *job, const char *name, double value)
@@ -226,7 +225,7 @@ int bench_begin(struct bench_job *job, struct via_error *err)
 {
 	int rc = mark(job, &job->far_cpu_ns, err);
 
-	job->near_cpu_ns = process_cpu_ns();
+	job->near_cpu_ns = bench_cpu_ns();
 	job->begun_ns = via_now_ns();
 	return rc;
 }
@@ -238,7 +237,7 @@ int bench_end(struct bench_job *job, struct via_error *err)
 	int rc;
 
 	r->ns = via_now_ns() - job->begun_ns;
-	r->near_cpu_ns = process_cpu_ns() - job->near_cpu_ns;
+	r->near_cpu_ns = bench_cpu_ns() - job->near_cpu_ns;
 	rc = mark(job, &far_cpu_ns, err);
 	if (!rc)
 		r->far_cpu_ns = far_cpu_ns - job->far_cpu_ns;
@@ -369,19 +368,18 @@ static int hand_over(struct bench_job *job, struct via_error *err)
 int job_near(struct bench_job *job, struct via_error *err)
 {
 	const struct bench_way *way = job->bare ? &job->row->bare : &job->row->ours;
+	struct bench_result *r = job->result;
 	int rc;
 
 	current = job;
-	if (!way->far)
-		return way->near(job, err);
 	rc = hand_over(job, err);
 	if (rc)
 		return rc;
 	rc = way->near(job, err);
 	if (!rc)
 		rc = take_result(job, err);
-	if (!rc && job->result->value == 0)
-		set_latency(job);
+	if (!rc && r->value == 0)
+		r->value = (double)via_hist_permille(&r->latency_ns, 500) / 1e3;
 	if (rc)
 		prefer_cause(job, err);
 	via_control_close(job->control);
@@ -393,6 +391,14 @@ int job_near(struct bench_job *job, struct via_error *err)
 bool bench_stopped(const struct bench_job *job)
 {
 	return atomic_load_explicit(&job->stopped, memory_order_relaxed);
+}
+
+void bench_wait_stopped(const struct bench_job *job)
+{
+	struct pollfd p = {.fd = job->stop_fd, .events = POLLIN};
+
+	while (!bench_stopped(job))
+		(void)poll(&p, 1, -1);
 }
 
 static void stop_far(struct bench_job *job)
@@ -419,7 +425,7 @@ static void *answer_marks(void *arg)
 	while (!via_control_receive(job->control, &wait, &f, NULL) && f.type == FRAME_MARK) {
 		struct via_wire w = via_wire_writer(buf, sizeof(buf));
 
-		via_wire_put_u64(&w, process_cpu_ns());
+		via_wire_put_u64(&w, bench_cpu_ns());
 		(void)via_control_post(job->control, FRAME_MARK, buf, w.pos);
 	}
 	stop_far(job); /* told to, or the near end is gone */
@@ -552,11 +558,6 @@ static int run_far(struct bench_job *job, struct via_error *err)
 	if (rc)
 		return rc;
 	way = job->bare ? &job->row->bare : &job->row->ours;
-	if (!way->far)
-		return via_fail(err, -EPROTO,
-				"serve a benchmark\n%s has no far end\n"
-				"have the same version on both hosts",
-				job->row->name);
 	alarm((unsigned)(job_limit_ns(job) / VIA_NS_PER_S));
 	rc = way->far(job, err);
 	end_answerer(job);

@@ -7,9 +7,7 @@
 
 #include "bench/row.h"
 
-/*
- * Near: connect to job->address, have the far end take the job and do it. *job->result is filled in.
- */
+/* Near: connect to job->address, have the far end take the job and do it. Fills in *job->result. */
 int job_near(struct bench_job *job, struct via_error *err);
 
 /* Far: accept one job from job->listen_fd and do it; job->fabric may be set, and stays then. */

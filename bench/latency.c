@@ -2,14 +2,16 @@
 /*
  * latency.c -- a page that a vCPU waits for: a small request up, and 4 KiB down.
  *
- * Ours: the engine's own page server at the near end, and at the far end requests one after the other, as the
- * fault server sends them. Under load the near end's pushers send everything else in bulk meanwhile, held
- * back by the gate as in any migration. Only answers with content count. Bare: the same bytes as two
- * messages, asked from the near end; under load beside two more endpoints that write without end.
+ * Ours: the engine's own page server at the near end, and at the far end requests one after the
+ * other, as the fault server sends them. Under load the near end's pushers send everything else in
+ * bulk meanwhile, held back by the gate as in any migration. Only answers with content count. Bare:
+ * the same bytes as two messages, asked from the near end; under load beside two more endpoints
+ * that write without end.
  */
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -47,14 +49,6 @@ static bool has_load(const struct bench_job *job)
 	return bench_param(&job->the_case, "load");
 }
 
-static void sleep_ns(uint64_t ns)
-{
-	struct timespec t = {.tv_sec = (time_t)(ns / VIA_NS_PER_S),
-			     .tv_nsec = (long)(ns % VIA_NS_PER_S)};
-
-	(void)nanosleep(&t, NULL);
-}
-
 /* A power of two. */
 static uint64_t memory_len(const struct bench_job *job)
 {
@@ -66,7 +60,34 @@ static uint64_t memory_len(const struct bench_job *job)
 	return len;
 }
 
+/* The other end's next message, which is @type. */
+static int receive(struct via_session *session, unsigned type, struct via_error *err)
+{
+	struct via_message m;
+	int rc = via_main_receive(session, via_deadline_in(BENCH_STEP_NS), &m, err);
+
+	if (rc == -EAGAIN)
+		return via_fail(err, -ETIMEDOUT,
+				"measure requests\nnothing of the other end\n"
+				"look at it");
+	if (rc)
+		return rc;
+	return m.type == type ? 0
+			      : via_fail(err, -EPROTO,
+					 "measure requests\na message of type %u, not %u\n"
+					 "have the same version on both hosts",
+					 m.type, type);
+}
+
 /* -- ours, near: the page server ------------------------------------------------------------- */
+
+static void sleep_ns(uint64_t ns)
+{
+	struct timespec t = {.tv_sec = (time_t)(ns / VIA_NS_PER_S),
+			     .tv_nsec = (long)(ns % VIA_NS_PER_S)};
+
+	(void)nanosleep(&t, NULL);
+}
 
 static int open_all(struct via_session *session, struct via_error *err)
 {
@@ -75,18 +96,6 @@ static int open_all(struct via_session *session, struct via_error *err)
 	if (!rc)
 		rc = via_session_open_channel(session, VIA_PREEMPT, 0, err);
 	return rc ? rc : via_session_wait_channel(session, VIA_PREEMPT, 0, err);
-}
-
-static int receive_done(struct via_session *session, struct via_error *err)
-{
-	struct via_message m;
-	int rc = via_main_receive(session, via_deadline_in(BENCH_STEP_NS), &m, err);
-
-	if (rc == -EAGAIN)
-		return via_fail(err, -ETIMEDOUT,
-				"measure requests\nno end of them\nlook at the "
-				"other host");
-	return rc ? rc : m.type == MESSAGE_DONE ? 0 : -EPROTO;
 }
 
 static int serve_pages(struct bench_job *job, struct via_session *session, struct page_source *ps,
@@ -109,10 +118,10 @@ static int serve_pages(struct bench_job *job, struct via_session *session, struc
 		rc = bench_end(job, err);
 	if (!rc && has_load(job))
 		bench_extra(job, "load_gib_per_s",
-			    (double)left / (double)(1u << 30) / ((double)job->result->ns / 1e9));
+			    (double)left / BENCH_GIB / ((double)job->result->ns / 1e9));
 	if (!rc)
 		rc = bench_stop(job, err);
-	return rc ? rc : receive_done(session, err);
+	return rc ? rc : receive(session, MESSAGE_DONE, err);
 }
 
 static int ours_near(struct bench_job *job, struct via_error *err)
@@ -235,18 +244,6 @@ static int ask_for_a_while(struct asker *a)
 	return rc;
 }
 
-static int wait_for_go(struct via_session *session, struct via_error *err)
-{
-	struct via_message m;
-	int rc = via_main_receive(session, via_deadline_in(BENCH_STEP_NS), &m, err);
-
-	if (rc == -EAGAIN)
-		return via_fail(err, -ETIMEDOUT,
-				"measure requests\nnothing of the near end\n"
-				"look at it");
-	return rc;
-}
-
 /* Ask, and take what comes beside, until stopped. */
 static int ask_beside_bulk(struct bench_job *job, struct via_session *session,
 			   struct via_error *err)
@@ -269,13 +266,12 @@ static int ask_beside_bulk(struct bench_job *job, struct via_session *session,
 		if (rc)
 			bench_die("take bulk", strerror(rc));
 	}
-	rc = wait_for_go(session, err);
+	rc = receive(session, MESSAGE_GO, err);
 	if (!rc)
 		rc = ask_for_a_while(&a);
 	if (rc)
 		via_channel_fail(a.ch, rc);
-	while (!bench_stopped(job))
-		sleep_ns(VIA_NS_PER_MS); /* everything was sent; the time is not over */
+	bench_wait_stopped(job); /* everything was sent; the time is not over */
 	for (unsigned i = 0; i < n; i++)
 		pthread_join(thread[i], NULL);
 	return rc ? rc : via_main_send(session, MESSAGE_DONE, NULL, 0, err);
@@ -321,12 +317,11 @@ struct load {
 static void *write_load(void *arg)
 {
 	struct load *l = arg;
-	uint64_t off[LOAD_PART / LOAD_WRITE];
+	uint64_t *off = bare_offsets(LOAD_PART / LOAD_WRITE, LOAD_WRITE);
 
-	for (size_t i = 0; i < LOAD_PART / LOAD_WRITE; i++)
-		off[i] = i * LOAD_WRITE;
 	while (!bench_stopped(l->job))
 		l->ops->write(l->b, off, LOAD_PART / LOAD_WRITE, LOAD_WRITE);
+	free(off);
 	return NULL;
 }
 
@@ -380,7 +375,7 @@ static void bare_ask(const struct bare_ops *ops, struct bare *b, struct via_hist
 {
 	uint64_t start = via_now_ns();
 
-	ops->ask(b, BARE_ANSWER_LEN);
+	ops->ask(b);
 	via_hist_add(h, via_now_ns() - start);
 }
 

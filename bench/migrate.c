@@ -20,7 +20,6 @@
 #include "demo/demo_guest.h"
 #include "migrate/migrate.h"
 
-#define GIB           ((double)(UINT64_C(1) << 30))
 #define MIB(n)        ((uint64_t)(n) << 20)
 #define BARE_SIZE     MIB(1)
 #define VCPUS         2u
@@ -83,10 +82,7 @@ static uint64_t memory_len(const struct bench_job *job)
 
 static uint64_t engine_cpu_ns(const struct demo_guest *guest)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-	return (uint64_t)t.tv_sec * VIA_NS_PER_S + (uint64_t)t.tv_nsec - demo_guest_cpu_ns(guest);
+	return bench_cpu_ns() - demo_guest_cpu_ns(guest);
 }
 
 /* -- near ------------------------------------------------------------------------------------ */
@@ -99,8 +95,8 @@ static void sample(void *arg, const struct via_progress *p)
 		return;
 	r->sample[r->nsamples++] = (struct bench_sample){
 		.value = {(double)p->elapsed_ns / 1e6, (double)p->phase, (double)p->round,
-			  (double)p->remaining / GIB, (double)p->rate / GIB,
-			  (double)p->dirty_rate / GIB}};
+			  (double)p->remaining / BENCH_GIB, (double)p->rate / BENCH_GIB,
+			  (double)p->dirty_rate / BENCH_GIB}};
 }
 
 static struct via_migrate_config migrate_config(const struct bench_job *job)
@@ -119,7 +115,7 @@ static void note(struct bench_job *job, const struct via_migrate_result *m)
 	uint64_t rounds_ns = m->total_ns - m->setup_ns;
 
 	r->bytes = m->bytes_sent;
-	r->value = (double)m->bytes_sent / GIB / ((double)rounds_ns / 1e9);
+	r->value = (double)m->bytes_sent / BENCH_GIB / ((double)rounds_ns / 1e9);
 	bench_extra(job, "total_ms", (double)m->total_ns / 1e6);
 	bench_extra(job, "setup_ms", (double)m->setup_ns / 1e6);
 	bench_extra(job, "downtime_ms", (double)m->downtime_ns / 1e6);
@@ -197,21 +193,11 @@ static int make_guest(const struct bench_job *job, struct demo_guest **guest, st
 	return demo_guest_start(*guest, err);
 }
 
-static void note_fabric(struct bench_job *job, struct via_session *session)
-{
-	struct via_session_stats stats;
-
-	via_session_stats(session, &stats);
-	snprintf(job->result->fabric, sizeof(job->result->fabric), "%.255s", stats.fabric);
-	snprintf(job->result->device, sizeof(job->result->device), "%s",
-		 stats.nrails ? stats.rail[0].device : "");
-}
-
 static int ours_near(struct bench_job *job, struct via_error *err)
 {
-	unsigned channels = (unsigned)bench_param(&job->the_case, "channels");
-	struct via_session_config config = bench_session_config(
-		job, channels, bench_param(&job->the_case, "postcopy") ? VCPUS : 0);
+	bool postcopy = bench_param(&job->the_case, "postcopy");
+	struct via_session_config config =
+		bench_session_config(job, bench_channels(job), postcopy ? VCPUS : 0);
 	struct via_session *session = NULL;
 	struct demo_guest *guest;
 	uint64_t memory, begun;
@@ -228,7 +214,7 @@ static int ours_near(struct bench_job *job, struct via_error *err)
 	if (!rc)
 		rc = bench_wait_ready(job, err);
 	if (!rc) {
-		note_fabric(job, session);
+		bench_note_fabric(job, session);
 		rc = migrate_from(job, &session, guest, memory, err);
 	}
 	if (!rc)
@@ -238,7 +224,7 @@ static int ours_near(struct bench_job *job, struct via_error *err)
 	return rc;
 }
 
-/* -- far ---------------------------------------------------------------------------------------- */
+/* -- far --------------------------------------------------------------------------------- */
 
 static int verify(struct demo_guest *guest, struct via_error *err)
 {
@@ -311,13 +297,11 @@ static const char *bare_is(const struct bench_case *c, const char *fabric, char 
 static int bare_near(struct bench_job *job, struct via_error *err)
 {
 	size_t len = memory_len(job), n = len / BARE_SIZE * 3 / 4;
-	uint64_t *off = calloc(n, sizeof(*off));
+	uint64_t *off = bare_offsets(n, BARE_SIZE);
 	const struct bare_ops *ops;
 	struct bare *b;
 	int rc = bare_meet(job, bench_memory(len), len, 1, false, &ops, &b, err);
 
-	for (size_t i = 0; i < n; i++)
-		off[i] = i * BARE_SIZE;
 	if (!rc)
 		rc = bench_wait_ready(job, err);
 	if (!rc)
@@ -327,24 +311,14 @@ static int bare_near(struct bench_job *job, struct via_error *err)
 	ops->write(b, off, n, BARE_SIZE);
 	ops->flush(b);
 	rc = bench_end(job, err);
-	job->result->bytes = n * BARE_SIZE;
-	job->result->value = (double)job->result->bytes / GIB / ((double)job->result->ns / 1e9);
+	bench_set_bandwidth(job, n * BARE_SIZE);
 	free(off);
-	return rc ? rc : bench_stop(job, err);
+	return rc ? rc : bare_part(job, ops, b, err);
 }
 
 static int bare_far(struct bench_job *job, struct via_error *err)
 {
-	size_t len = memory_len(job);
-	const struct bare_ops *ops;
-	struct bare *b;
-	int rc = bare_meet(job, bench_memory(len), len, 1, false, &ops, &b, err);
-
-	if (!rc)
-		rc = bench_ready(job, err);
-	while (!rc && !bench_stopped(job))
-		ops->progress(b);
-	return rc;
+	return bare_be_written(job, memory_len(job), 1, err);
 }
 
 const struct bench_row bench_migrate = {

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 
 #include "bench/row.h"
+#include "fabrics/spec.h"
 
 #define PAGE_SIZE 4096u
 #define REGION    "ram"
@@ -21,6 +22,17 @@ struct via_session_config bench_session_config(const struct bench_job *job, unsi
 					   .credentials = job->credentials};
 }
 
+int bench_fabric_spec(const struct bench_job *job, struct via_fabric_spec *spec,
+		      struct via_error *err)
+{
+	int rc = via_fabric_spec_parse(job->fabric, spec, err);
+
+	if (!rc)
+		snprintf(spec->local_host, sizeof(spec->local_host), "%s",
+			 via_control_local_host(job->control));
+	return rc;
+}
+
 void *bench_memory(size_t len)
 {
 	void *memory = mmap(NULL, len, PROT_READ | PROT_WRITE,
@@ -32,13 +44,13 @@ void *bench_memory(size_t len)
 	return memory;
 }
 
-/* What carries it: the first device; where a fabric names none, the provider says it all. */
-static void note_fabric(struct bench_job *job, struct via_session *session)
+void bench_note_fabric(struct bench_job *job, struct via_session *session)
 {
 	struct via_session_stats stats;
 
 	via_session_stats(session, &stats);
 	snprintf(job->result->fabric, sizeof(job->result->fabric), "%.255s", stats.fabric);
+	/* Where a fabric names no device, the provider says it all. */
 	snprintf(job->result->device, sizeof(job->result->device), "%s",
 		 stats.nrails ? stats.rail[0].device : "");
 }
@@ -51,7 +63,7 @@ int bench_connect(struct bench_job *job, const struct via_session_config *config
 	int rc = via_session_connect(job->address, config, &region, 1, -1, session, err);
 
 	if (!rc)
-		note_fabric(job, *session);
+		bench_note_fabric(job, *session);
 	return rc;
 }
 
@@ -136,12 +148,10 @@ static int write_rounds(struct bench_job *job, struct via_session *session, benc
 	return rc;
 }
 
-int bench_write_rounds(struct bench_job *job, void *memory, size_t len, bench_begin_fn *begin,
-		       void *arg, struct via_error *err)
+int bench_open_senders(struct bench_job *job, void *memory, size_t len,
+		       struct via_session **session, struct via_error *err)
 {
-	unsigned channels = (unsigned)bench_param(&job->the_case, "channels");
-	struct via_session_config config = bench_session_config(job, channels, 0);
-	struct via_session *session = NULL;
+	struct via_session_config config = bench_session_config(job, bench_channels(job), 0);
 	int rc;
 
 	if (!memory)
@@ -149,15 +159,28 @@ int bench_write_rounds(struct bench_job *job, void *memory, size_t len, bench_be
 				"measure writes\nno %zu bytes of memory\n"
 				"ask for less with --memory",
 				len);
-	rc = bench_connect(job, &config, memory, len, &session, err);
+	rc = bench_connect(job, &config, memory, len, session, err);
+	if (rc)
+		return rc;
+	rc = bench_wait_ready(job, err);
 	if (!rc)
-		rc = bench_wait_ready(job, err);
+		rc = via_session_open_channels(*session, err);
 	if (!rc)
-		rc = via_session_open_channels(session, err);
-	if (!rc)
-		rc = via_session_start_senders(session, err);
-	if (!rc)
-		rc = write_rounds(job, session, begin, arg, err);
+		rc = via_session_start_senders(*session, err);
+	if (rc)
+		via_session_close(*session);
+	return rc;
+}
+
+int bench_write_rounds(struct bench_job *job, void *memory, size_t len, bench_begin_fn *begin,
+		       void *arg, struct via_error *err)
+{
+	struct via_session *session;
+	int rc = bench_open_senders(job, memory, len, &session, err);
+
+	if (rc)
+		return rc;
+	rc = write_rounds(job, session, begin, arg, err);
 	if (!rc)
 		rc = bench_stop(job, err);
 	via_session_close(session);

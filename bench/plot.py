@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python3 -B
 # SPDX-License-Identifier: BSD-2-Clause
 """Pictures of what `viaduct bench --json` has measured, as SVG and PNG.
 
@@ -14,7 +14,6 @@ for is not made; those that were are named on stdout. The bars and bands are the
 highest of the repeats.
 """
 import argparse
-import json
 import pathlib
 import re
 import sys
@@ -28,6 +27,9 @@ matplotlib.use("agg")
 # pylint: disable=wrong-import-position
 import matplotlib.pyplot as plt
 from matplotlib import ticker
+
+import result_files
+from result_files import case_text
 
 # One colour for one fabric in every picture; told apart without red and green as well.
 COLORS = {"ofi:tcp": "#0072b2", "ucx:tcp": "#d55e00", "ofi:shm": "#009e73", "ucx:shm": "#cc79a7",
@@ -102,20 +104,16 @@ def bandwidth(found):
 # -- latency ------------------------------------------------------------------------------
 
 
-def case_text(case):
-    return ", ".join(f"{name} {value}" for name, value in case.items())
-
-
 def latency(found):
     """A panel for each case, a line for each fabric over the percentiles."""
     rows = [row for row in found if row["row"] == "latency" and "percentiles" in row]
-    known, cases = fabrics_of(rows), list(dict.fromkeys(case_text(row["case"]) for row in rows))
+    known, cases = fabrics_of(rows), list(dict.fromkeys(map(case_text, rows)))
     if not rows:
         return {}
     figure, panels = plt.subplots(1, len(cases), sharey=True, squeeze=False,
                                   figsize=(1.2 + 3.2 * len(cases), 4.2))
     for axes, case in zip(panels[0], cases):
-        for row in (row for row in rows if case_text(row["case"]) == case):
+        for row in (row for row in rows if case_text(row) == case):
             for way, line in (("ours", "o-"), ("bare", "--")):
                 values = row["percentiles"].get(way)
                 if values:
@@ -195,7 +193,7 @@ def over_time(row):
         one.set_ylim(bottom=0)
     axes[1].set_xlim(0, times[-1])
     axes[1].legend()
-    figure.suptitle(f"{row['fabric']}: {case_text(row['case'])}", y=0.98, fontsize=10)
+    figure.suptitle(f"{row['fabric']}: {case_text(row)}", y=0.98, fontsize=10)
     return figure
 
 
@@ -211,23 +209,15 @@ def migrate(found):
 # -- all --------------------------------------------------------------------------------------
 
 
-def read_rows(paths):
-    rows = []
-    for path in paths:
-        try:
-            found = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-            rows += found["rows"]
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            sys.exit(f"plot.py: {path}: no JSON of `viaduct bench --json`: {error!r}")
-    return rows
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("results", metavar="RESULT.json", nargs="+")
     parser.add_argument("--out", metavar="FOLDER", default=".", type=pathlib.Path)
     options = parser.parse_args()
-    rows = read_rows(options.results)
+    try:
+        rows = [row for path in options.results for row in result_files.load(path)["rows"]]
+    except result_files.Unusable as error:
+        sys.exit(f"plot.py: {error}")
     plt.rcParams.update(STYLE)
     options.out.mkdir(parents=True, exist_ok=True)
     for draw in (bandwidth, latency, engine, migrate):

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S python3 -B
 # SPDX-License-Identifier: BSD-2-Clause
 """What a migration of stock QEMU costs, with nothing between, a plain proxy pair, and the relay.
 
@@ -50,6 +50,13 @@ ROWS = {
 }
 COLUMNS = {"GiB/s": ".2f", "source": ".2f", "between": ".2f", "destination": ".2f",
            "away ms": ".1f", "fault us": ".0f", "max ms": ".1f"}
+
+
+def stock(version):
+    peer = peers.find(version)
+    if isinstance(peer, str):
+        sys.exit(peer)  # why there is none
+    return peer
 
 
 def cpu_s(migrating):
@@ -117,7 +124,7 @@ def main():
     options = parser.parse_args()
     harness.binary = f"{options.build}/tools/viaduct"
     transports.Between.can_be_cut = False
-    peer = peers.get(options.qemu)
+    peer = stock(options.qemu)
     print(f"QEMU {options.qemu}, emulated, {options.memory} MiB, {options.socket} sockets; Linux "
           f"{platform.release()}, {len(os.sched_getaffinity(0))} CPUs, load average "
           f"{os.getloadavg()[0]:.1f} before, {options.repeats} repeats")
@@ -134,4 +141,5 @@ def main():
     print_rows(results)
 
 
-main()
+if __name__ == "__main__":
+    main()

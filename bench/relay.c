@@ -10,7 +10,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,22 +23,16 @@
 #include "relay/relay.h"
 
 #define BYTES (UINT64_C(1) << 30)
-#define GIB   ((double)(UINT64_C(1) << 30))
 
-#define CASE(n)                                                                                    \
-	{                                                                                          \
-		{                                                                                  \
-			{                                                                          \
-				"channels", n                                                      \
-			}                                                                          \
-		}                                                                                  \
-	}
-
-static const struct bench_case cases[] = {CASE(0), CASE(2), CASE(4)};
+/* clang-format off */
+static const struct bench_case cases[] = {
+	{{{"channels", 0}}}, {{{"channels", 2}}}, {{{"channels", 4}}},
+};
+/* clang-format on */
 
 static struct relay_load load_of(const struct bench_job *job)
 {
-	return (struct relay_load){.channels = (unsigned)bench_param(&job->the_case, "channels"),
+	return (struct relay_load){.channels = bench_channels(job),
 				   .bytes = job->memory ? job->memory : BYTES};
 }
 
@@ -47,6 +40,7 @@ static struct relay_load load_of(const struct bench_job *job)
 
 struct end {
 	struct bench_job *job;
+	struct relay_load load;
 	char folder[64], address[96]; /* the unix socket between the two */
 	int listen_fd;                /* near: there; far: it is the QEMU's */
 	struct relay_qemu qemu;
@@ -58,20 +52,32 @@ struct end {
 	struct via_error err; /* the relay's */
 };
 
-static int end_open(struct end *e, struct bench_job *job, struct via_error *err)
-{
-	*e = (struct end){.job = job, .folder = "/tmp/viaduct-bench-XXXXXX", .cancel_fd = -1};
-	if (!mkdtemp(e->folder))
-		return via_fail(err, -EIO, "make a folder for a socket\n%s\nlook at /tmp",
-				e->folder);
-	snprintf(e->address, sizeof(e->address), "unix:%s/qemu", e->folder);
-	return relay_listen(e->address, &e->listen_fd, err);
-}
-
 /* Whoever accepts there has nothing else to do. */
 static void make_blocking(int fd)
 {
 	(void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+}
+
+/* To be closed also when it fails. */
+static int end_open(struct end *e, struct bench_job *job, struct via_error *err)
+{
+	int rc;
+
+	*e = (struct end){.job = job,
+			  .load = load_of(job),
+			  .folder = "/tmp/viaduct-bench-XXXXXX",
+			  .cancel_fd = -1};
+	if (!mkdtemp(e->folder))
+		return via_fail(err, -EIO, "make a folder for a socket\n%s\nlook at /tmp",
+				e->folder);
+	snprintf(e->address, sizeof(e->address), "unix:%s/qemu", e->folder);
+	rc = relay_listen(e->address, &e->listen_fd, err);
+	if (rc)
+		return rc;
+	if (!job->far)
+		return relay_qemu_source(e->address, &e->load, &e->qemu, err);
+	make_blocking(e->listen_fd);
+	return relay_qemu_destination(e->listen_fd, &e->load, &e->qemu, err);
 }
 
 /* A relay that has carried all ends by itself; one that has not (@rc) is told to. */
@@ -114,9 +120,8 @@ static int start_relay(struct end *e, struct via_error *err)
 
 /* -- both ----------------------------------------------------------------------------------- */
 
-static int carry(struct end *e, const struct relay_load *load, struct via_error *err)
+static int carry(struct end *e, struct via_error *err)
 {
-	struct bench_result *r = e->job->result;
 	int rc = relay_qemu_wait_connected(&e->qemu, err);
 
 	if (!rc)
@@ -127,25 +132,21 @@ static int carry(struct end *e, const struct relay_load *load, struct via_error 
 		rc = bench_end(e->job, err);
 	if (rc)
 		return rc;
-	r->bytes = relay_load_bytes(load);
-	r->value = (double)r->bytes / GIB / ((double)r->ns / 1e9);
+	bench_set_bandwidth(e->job, relay_load_bytes(&e->load));
 	return bench_stop(e->job, err);
 }
 
 static int ours_near(struct bench_job *job, struct via_error *err)
 {
-	struct relay_load load = load_of(job);
 	struct end e;
 	int rc = end_open(&e, job, err);
 
-	if (!rc)
-		rc = relay_qemu_source(e.address, &load, &e.qemu, err);
 	if (!rc)
 		rc = bench_wait_ready(job, err);
 	if (!rc)
 		rc = start_relay(&e, err);
 	if (!rc)
-		rc = carry(&e, &load, err);
+		rc = carry(&e, err);
 	end_close(&e, rc);
 	if (rc && e.err.code && e.err.code != -ECANCELED)
 		*err = e.err; /* it knows more */
@@ -154,30 +155,17 @@ static int ours_near(struct bench_job *job, struct via_error *err)
 	return rc;
 }
 
-static void wait_stopped(struct bench_job *job)
-{
-	struct pollfd p = {.fd = job->stop_fd, .events = POLLIN};
-
-	while (!bench_stopped(job))
-		(void)poll(&p, 1, -1);
-}
-
 static int ours_far(struct bench_job *job, struct via_error *err)
 {
-	struct relay_load load = load_of(job);
 	struct end e;
 	int rc = end_open(&e, job, err);
 
-	if (!rc) {
-		make_blocking(e.listen_fd);
-		rc = relay_qemu_destination(e.listen_fd, &load, &e.qemu, err);
-	}
 	if (!rc)
 		rc = start_relay(&e, err);
 	if (!rc)
 		rc = bench_ready(job, err);
 	if (!rc)
-		wait_stopped(job);
+		bench_wait_stopped(job);
 	end_close(&e, rc);
 	return rc;
 }
@@ -196,14 +184,11 @@ static const char *bare_is(const struct bench_case *c, const char *fabric, char 
 
 static int bare_near(struct bench_job *job, struct via_error *err)
 {
-	struct relay_load load = load_of(job);
 	static char peer[128]; /* the proxy keeps it */
 	size_t len;
 	struct end e;
 	int rc = end_open(&e, job, err);
 
-	if (!rc)
-		rc = relay_qemu_source(e.address, &load, &e.qemu, err);
 	if (!rc)
 		rc = bench_receive(job, peer, sizeof(peer) - 1, &len, err);
 	if (!rc)
@@ -211,7 +196,7 @@ static int bare_near(struct bench_job *job, struct via_error *err)
 	if (!rc) {
 		make_blocking(e.listen_fd);
 		relay_proxy_start(e.listen_fd, peer);
-		rc = carry(&e, &load, err);
+		rc = carry(&e, err);
 	}
 	end_close(&e, rc);
 	return rc;
@@ -233,14 +218,9 @@ static int listen_tcp(struct bench_job *job, int *fd, struct via_error *err)
 
 static int bare_far(struct bench_job *job, struct via_error *err)
 {
-	struct relay_load load = load_of(job);
 	struct end e;
 	int listen_fd, rc = end_open(&e, job, err);
 
-	if (!rc) {
-		make_blocking(e.listen_fd);
-		rc = relay_qemu_destination(e.listen_fd, &load, &e.qemu, err);
-	}
 	if (!rc)
 		rc = listen_tcp(job, &listen_fd, err);
 	if (!rc) {
@@ -249,7 +229,7 @@ static int bare_far(struct bench_job *job, struct via_error *err)
 		rc = bench_ready(job, err);
 	}
 	if (!rc)
-		wait_stopped(job);
+		bench_wait_stopped(job);
 	end_close(&e, rc);
 	return rc;
 }

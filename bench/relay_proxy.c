@@ -28,6 +28,15 @@ struct direction {
 	int from, to;
 };
 
+static void start(void *(*run)(void *), void *arg)
+{
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, run, arg) != 0)
+		bench_die("start a proxy", "no more threads");
+	pthread_detach(thread);
+}
+
 static bool move(int from, int to, size_t len)
 {
 	while (len) {
@@ -63,14 +72,11 @@ static void *forward(void *arg)
 static void start_forward(int from, int to)
 {
 	struct direction *d = malloc(sizeof(*d));
-	pthread_t thread;
 
 	if (!d)
 		bench_die("start a proxy", "out of memory");
 	*d = (struct direction){from, to};
-	if (pthread_create(&thread, NULL, forward, d) != 0)
-		bench_die("start a proxy", "no more threads");
-	pthread_detach(thread);
+	start(forward, d);
 }
 
 static void *accept_all(void *arg)
@@ -93,12 +99,9 @@ static void *accept_all(void *arg)
 void relay_proxy_start(int listen_fd, const char *address)
 {
 	struct listener *l = malloc(sizeof(*l));
-	pthread_t thread;
 
 	if (!l)
 		bench_die("start a proxy", "out of memory");
 	*l = (struct listener){listen_fd, address};
-	if (pthread_create(&thread, NULL, accept_all, l) != 0)
-		bench_die("start a proxy", "no more threads");
-	pthread_detach(thread);
+	start(accept_all, l);
 }

@@ -46,9 +46,15 @@ enum order { ORDER_CONNECTED = 1, ORDER_GO, ORDER_DONE };
 struct lane {
 	pthread_t thread;
 	int fd;
-	bool packets;
-	uint64_t pieces;
+	const struct relay_load *load;
+	bool sends;
 };
+
+/* How many connections carry memory. */
+static unsigned carriers(const struct relay_load *load)
+{
+	return load->channels ? load->channels : 1;
+}
 
 static size_t piece_len(const struct relay_load *load)
 {
@@ -58,14 +64,14 @@ static size_t piece_len(const struct relay_load *load)
 /* Of each connection that carries memory. */
 static uint64_t pieces(const struct relay_load *load)
 {
-	uint64_t n = load->bytes / PAYLOAD_LEN / (load->channels ? load->channels : 1);
+	uint64_t n = load->bytes / PAYLOAD_LEN / carriers(load);
 
 	return n ? n : 1;
 }
 
 uint64_t relay_load_bytes(const struct relay_load *load)
 {
-	return pieces(load) * piece_len(load) * (load->channels ? load->channels : 1);
+	return pieces(load) * piece_len(load) * carriers(load);
 }
 
 /* -- in the children ------------------------------------------------------------------------ */
@@ -146,52 +152,39 @@ static void put_packet_header(uint8_t *at)
 	via_wire_put_u32(&w, PAYLOAD_LEN);
 }
 
-static uint8_t *new_piece(bool packet)
+static void *run_lane(void *arg)
 {
-	uint8_t *piece = malloc(HEADER_LEN + PAYLOAD_LEN);
+	const struct lane *l = arg;
+	size_t len = piece_len(l->load);
+	uint8_t *piece = malloc(len);
 
 	if (!piece)
 		_exit(1);
-	memset(piece, SECTION_START, HEADER_LEN + PAYLOAD_LEN);
-	if (packet)
+	memset(piece, SECTION_START, len);
+	if (l->load->channels)
 		put_packet_header(piece);
-	return piece;
-}
-
-static void *send_lane(void *arg)
-{
-	const struct lane *l = arg;
-	uint8_t *piece = new_piece(l->packets);
-
-	for (uint64_t i = 0; i < l->pieces; i++)
-		put(l->fd, piece, PAYLOAD_LEN + (l->packets ? HEADER_LEN : 0));
-	free(piece);
-	return NULL;
-}
-
-static void *receive_lane(void *arg)
-{
-	const struct lane *l = arg;
-	uint8_t *piece = new_piece(l->packets);
-
-	for (uint64_t i = 0; i < l->pieces; i++)
-		get(l->fd, piece, PAYLOAD_LEN + (l->packets ? HEADER_LEN : 0));
+	for (uint64_t n = pieces(l->load); n; n--) {
+		if (l->sends)
+			put(l->fd, piece, len);
+		else
+			get(l->fd, piece, len);
+	}
 	free(piece);
 	return NULL;
 }
 
 /* All connections that carry memory, each in a thread. @lane[0] is main. */
-static void run_lanes(const struct relay_load *load, struct lane *lane, void *(*work)(void *))
+static void run_lanes(const struct relay_load *load, struct lane *lane, bool sends)
 {
-	unsigned first = load->channels ? 1 : 0, n = load->channels ? load->channels : 1;
+	unsigned first = load->channels ? 1 : 0, end = first + carriers(load);
 
-	for (unsigned i = first; i < first + n; i++) {
-		lane[i].packets = load->channels != 0;
-		lane[i].pieces = pieces(load);
-		if (pthread_create(&lane[i].thread, NULL, work, &lane[i]) != 0)
+	for (unsigned i = first; i < end; i++) {
+		lane[i].load = load;
+		lane[i].sends = sends;
+		if (pthread_create(&lane[i].thread, NULL, run_lane, &lane[i]) != 0)
 			_exit(1);
 	}
-	for (unsigned i = first; i < first + n; i++)
+	for (unsigned i = first; i < end; i++)
 		pthread_join(lane[i].thread, NULL);
 }
 
@@ -228,7 +221,7 @@ static void be_source(const char *address, const struct relay_load *load, int or
 	expect(lane[0].fd, pong, sizeof(pong));
 	tell(orders, ORDER_CONNECTED);
 	get(orders, &go, 1);
-	run_lanes(load, lane, send_lane);
+	run_lanes(load, lane, true);
 	expect(lane[0].fd, shut_well, sizeof(shut_well));
 	tell(orders, ORDER_DONE);
 }
@@ -256,7 +249,7 @@ static void be_destination(int listen_fd, const struct relay_load *load)
 		lane[n].fd = fd;
 	}
 	put(lane[0].fd, pong, sizeof(pong));
-	run_lanes(load, lane, receive_lane);
+	run_lanes(load, lane, false);
 	put(lane[0].fd, shut_well, sizeof(shut_well));
 	(void)recv(lane[0].fd, &end, 1, 0);
 }

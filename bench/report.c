@@ -9,12 +9,9 @@
 #include "bench/report.h"
 
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #define SCHEMA "viaduct-bench-1"
-
-#define GIB ((double)(UINT64_C(1) << 30))
 
 struct bench_report {
 	bool json;
@@ -31,17 +28,19 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-struct bench_spread bench_spread(const double *value, unsigned n)
-{
-	double sorted[BENCH_REPEAT_MAX];
+struct spread {
+	double median, min, max;
+};
 
+/* 0 each for no values. Sorts them. */
+static struct spread spread(double *value, unsigned n)
+{
 	if (!n)
-		return (struct bench_spread){0};
-	memcpy(sorted, value, n * sizeof(*value));
-	qsort(sorted, n, sizeof(*sorted), by_value);
-	return (struct bench_spread){.median = (sorted[(n - 1) / 2] + sorted[n / 2]) / 2,
-				     .min = sorted[0],
-				     .max = sorted[n - 1]};
+		return (struct spread){0};
+	qsort(value, n, sizeof(*value), by_value);
+	return (struct spread){.median = (value[(n - 1) / 2] + value[n / 2]) / 2,
+			       .min = value[0],
+			       .max = value[n - 1]};
 }
 
 const char *bench_case_text(const struct bench_case *c, char *buf, size_t cap)
@@ -57,23 +56,25 @@ const char *bench_case_text(const struct bench_case *c, char *buf, size_t cap)
 
 /* -- figures of a cell -------------------------------------------------------------------- */
 
-static struct bench_spread values(const struct bench_result *r, unsigned n, double *value)
+static struct spread values(const struct bench_result *r, unsigned n)
 {
+	double value[BENCH_REPEAT_MAX];
+
 	for (unsigned i = 0; i < n; i++)
 		value[i] = r[i].value;
-	return bench_spread(value, n);
+	return spread(value, n);
 }
 
-static struct bench_spread ratios(const struct bench_cell *c)
+static struct spread ratios(const struct bench_cell *c)
 {
 	double value[BENCH_REPEAT_MAX];
 
 	for (unsigned i = 0; i < c->n; i++)
 		value[i] = c->bare[i].value != 0 ? c->ours[i].value / c->bare[i].value : 0;
-	return bench_spread(value, c->n);
+	return spread(value, c->n);
 }
 
-/* CPU seconds for each GiB, of both ends together; negative: nothing was moved. */
+/* CPU seconds of these ends for each GiB; negative: nothing was moved. */
 static double cpu_per_gib(const struct bench_result *r, unsigned n, bool near, bool far)
 {
 	double value[BENCH_REPEAT_MAX];
@@ -83,9 +84,9 @@ static double cpu_per_gib(const struct bench_result *r, unsigned n, bool near, b
 
 		if (!r[i].bytes)
 			return -1;
-		value[i] = (double)ns / 1e9 / ((double)r[i].bytes / GIB);
+		value[i] = (double)ns / 1e9 / ((double)r[i].bytes / BENCH_GIB);
 	}
-	return bench_spread(value, n).median;
+	return spread(value, n).median;
 }
 
 static bool merged_latency(const struct bench_result *r, unsigned n, struct via_hist *h)
@@ -98,23 +99,21 @@ static bool merged_latency(const struct bench_result *r, unsigned n, struct via_
 
 /* -- JSON --------------------------------------------------------------------------------- */
 
-static json_t *spread_object(struct bench_spread s)
+static json_t *spread_object(struct spread s)
 {
 	return json_pack("{s:f, s:f, s:f}", "median", s.median, "min", s.min, "max", s.max);
 }
 
 static json_t *values_object(const struct bench_result *r, unsigned n)
 {
-	double value[BENCH_REPEAT_MAX];
-	json_t *object, *list = json_array();
+	json_t *object, *list;
 
-	if (!r) {
-		json_decref(list);
+	if (!r)
 		return json_null();
-	}
-	object = spread_object(values(r, n, value));
+	object = spread_object(values(r, n));
+	list = json_array();
 	for (unsigned i = 0; i < n; i++)
-		json_array_append_new(list, json_real(value[i]));
+		json_array_append_new(list, json_real(r[i].value));
 	json_object_set_new(object, "values", list);
 	return object;
 }
@@ -154,7 +153,7 @@ static void add_extras(json_t *object, const struct bench_result *r, unsigned n,
 			if (i < r[j].nextras)
 				value[k++] = r[j].extra[i].value;
 		snprintf(name, sizeof(name), "%s%s", prefix, r[0].extra[i].name);
-		json_object_set_new(object, name, json_real(bench_spread(value, k).median));
+		json_object_set_new(object, name, json_real(spread(value, k).median));
 	}
 }
 
@@ -179,8 +178,7 @@ static void add_cpu(json_t *object, const struct bench_result *r, unsigned n, co
 /* Of the repeat whose value is the median's nearest. */
 static json_t *series_array(const struct bench_cell *c)
 {
-	double value[BENCH_REPEAT_MAX];
-	double median = values(c->ours, c->n, value).median;
+	double median = values(c->ours, c->n).median;
 	const struct bench_result *r = &c->ours[0];
 	json_t *list = json_array();
 
@@ -244,7 +242,7 @@ static const char *number(double v, char *buf, size_t cap)
 	return buf;
 }
 
-static const char *spread_text(struct bench_spread s, char *buf, size_t cap)
+static const char *spread_text(struct spread s, char *buf, size_t cap)
 {
 	char median[16], min[16], max[16];
 
@@ -274,32 +272,36 @@ static void print_percentiles(const char *what, const struct bench_result *r, un
 	       (unsigned long long)h.count);
 }
 
+static void print_cpu(const struct bench_cell *c)
+{
+	if (!c->ours[0].bytes)
+		return;
+	printf("    CPU s/GiB: ours %.3f + %.3f", cpu_per_gib(c->ours, c->n, true, false),
+	       cpu_per_gib(c->ours, c->n, false, true));
+	if (c->bare)
+		printf(", bare %.3f + %.3f", cpu_per_gib(c->bare, c->n, true, false),
+		       cpu_per_gib(c->bare, c->n, false, true));
+	printf(" (near + far)\n");
+}
+
 static void print_cell(struct bench_report *report, const struct bench_cell *c)
 {
 	char text[128], ours[64], bare[64] = "none", ratio[64] = "";
-	double value[BENCH_REPEAT_MAX];
 	bool again = report->row == c->row;
 
 	if (!again)
 		print_head(c);
 	report->row = c->row;
-	spread_text(values(c->ours, c->n, value), ours, sizeof(ours));
+	spread_text(values(c->ours, c->n), ours, sizeof(ours));
 	if (c->bare) {
-		spread_text(values(c->bare, c->n, value), bare, sizeof(bare));
+		spread_text(values(c->bare, c->n), bare, sizeof(bare));
 		spread_text(ratios(c), ratio, sizeof(ratio));
 	}
 	printf("  %-32s %-21s %-21s %s\n", bench_case_text(c->the_case, text, sizeof(text)), ours,
 	       bare, ratio);
 	print_percentiles("ours", c->ours, c->n);
 	print_percentiles("bare", c->bare, c->n);
-	if (c->ours[0].bytes)
-		printf("    CPU s/GiB: ours %.3f + %.3f", cpu_per_gib(c->ours, c->n, true, false),
-		       cpu_per_gib(c->ours, c->n, false, true));
-	if (c->ours[0].bytes && c->bare)
-		printf(", bare %.3f + %.3f", cpu_per_gib(c->bare, c->n, true, false),
-		       cpu_per_gib(c->bare, c->n, false, true));
-	if (c->ours[0].bytes)
-		printf(" (near + far)\n");
+	print_cpu(c);
 	if (!again || !c->bare)
 		printf("    bare: %s\n", c->bare_is);
 	fflush(stdout);

@@ -19,17 +19,12 @@ struct bench_cell {
 	const char *bare_is;                    /* or why there is none */
 };
 
-/* Median, lowest and highest of @n values; 0 each for none. */
-struct bench_spread {
-	double median, min, max;
-};
-struct bench_spread bench_spread(const double *value, unsigned n);
-
 /* "size=4096 channels=1" into @buf; returns it. */
 const char *bench_case_text(const struct bench_case *c, char *buf, size_t cap);
 
 struct bench_report;
 
+/* NULL: no memory. */
 struct bench_report *report_new(const struct bench_options *options);
 /* Add one case: printed at once for people. */
 void report_cell(struct bench_report *report, const struct bench_cell *cell);

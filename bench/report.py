@@ -1,14 +1,14 @@
-#!/usr/bin/python3
+#!/usr/bin/python3 -B
 # SPDX-License-Identifier: BSD-2-Clause
 """Measure what docs/benchmarks shows, and make its tables and pictures: one command for all of it.
 
     bench/report.py BUILD_DIR [--repeat 5] [--fabrics ofi:tcp,...] [--out docs/benchmarks]
                     [--parts REGEX] [--no-measure] [--peer HOST:PORT] [--psk FILE]
 
-Takes the better part of an hour; --parts takes those that match only (their names come by as they are
-measured), and keeps what is there of the others. --no-measure makes tables and pictures of what is
-there. The machine should have nothing else to do. With --peer HOST:PORT, where `viaduct bench --listen`
-serves, the other end is there, and what cannot be, is left out.
+Takes the better part of an hour; --parts takes those that match only (their names come by as they
+are measured), and keeps what is there of the others. --no-measure makes tables and pictures of what
+is there. The machine should have nothing else to do. With --peer HOST:PORT, where
+`viaduct bench --listen` serves, the other end is there, and what cannot be, is left out.
 """
 import argparse
 import json
@@ -16,6 +16,9 @@ import pathlib
 import re
 import subprocess
 import sys
+
+import result_files
+from result_files import case_text
 
 HERE = pathlib.Path(__file__).resolve().parent
 FABRICS = "ofi:tcp,ucx:tcp,ofi:shm,ucx:shm"
@@ -121,10 +124,6 @@ def cell(of):
     return f"{number(of['median'])} ({number(of['min'])} to {number(of['max'])})" if of else ""
 
 
-def case_text(row):
-    return ", ".join(f"{name} {value}" for name, value in row["case"].items())
-
-
 def table(title, heads, lines):
     yield f"\n## {title}\n"
     yield f"| {' | '.join(heads)} |"
@@ -181,8 +180,8 @@ def page(reports, folder):
     first = next(iter(reports.values()))
     host = first["host"]
     yield "# Figures of one machine, over loopback\n"
-    yield ("Made by `bench/report.py` from the JSON beside it; [how it is measured, and what to expect "
-           "elsewhere](../benchmarks.md).")
+    yield ("Made by `bench/report.py` from the JSON beside it; [how it is measured, and what to "
+           "expect elsewhere](../benchmarks.md).")
     yield (f"Linux {host['kernel']}, {host['cpu']}, {host['cpus']} CPUs, "
            f"{host['memory_bytes'] >> 30} GiB, a virtual machine; "
            + ", ".join(f"{k} {v}" for k, v in first["libraries"].items())
@@ -205,13 +204,12 @@ def page(reports, folder):
             yield from make(rows)
 
 
-def read_reports(folder):
-    return {path.stem: json.loads(path.read_text(encoding="utf-8"))
-            for path in sorted(folder.glob("*.json"))}
-
-
 def show(options):
-    reports = read_reports(options.out)
+    try:
+        reports = {path.stem: result_files.load(path)
+                   for path in sorted(options.out.glob("*.json"))}
+    except result_files.Unusable as error:
+        sys.exit(f"report.py: {error}")
     if not reports:
         sys.exit(f"report.py: nothing in {options.out}")
     # Those beside a busy process would be drawn over the others.

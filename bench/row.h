@@ -5,7 +5,7 @@
  * A row has cases (sizes, channels), and each case is measured in two ways: ours, through the
  * engine, and bare, straight on the fabric's library. One measurement of one way is a job: a near
  * end, which drives it and keeps the time, and a far end. Each end of each job is a process of its
- * own, so that everything is cold, CPU time is its own, and a library that dies takes one job with it.
+ * own: everything is cold, CPU time is its own, and a library that dies takes one job with it.
  *
  *   near                                  far
  *   (connection for the job is there: bench_send() and bench_receive() swap what is needed)
@@ -35,6 +35,7 @@
 #define BENCH_EXTRAS_MAX  24u
 #define BENCH_SAMPLES_MAX 2048u
 #define BENCH_COLUMNS     6u
+#define BENCH_GIB         ((double)(UINT64_C(1) << 30))
 
 /* How long one end waits for the other's next step. */
 #define BENCH_STEP_NS (30 * VIA_NS_PER_S)
@@ -53,7 +54,7 @@ struct bench_sample {
 	double value[BENCH_COLUMNS];
 };
 
-/* What one job found. Of the far end only latency_ns, extra and samples are sent to the near one. */
+/* What one job found. The near end gets the far one's latency_ns, extra and samples as well. */
 struct bench_result {
 	struct via_error error; /* code 0: none */
 	double value;           /* in the row's unit; left alone: the median of latency_ns, us */
@@ -73,6 +74,7 @@ struct bench_result {
 };
 
 struct bench_row;
+struct via_fabric_spec;
 
 struct bench_job {
 	const struct bench_row *row;
@@ -104,7 +106,7 @@ struct bench_job {
 typedef int bench_end_fn(struct bench_job *job, struct via_error *err);
 
 struct bench_way {
-	bench_end_fn *near, *far; /* far NULL: there is nothing to do there */
+	bench_end_fn *near, *far;
 };
 
 struct bench_row {
@@ -116,8 +118,8 @@ struct bench_row {
 	unsigned ncases;
 	struct bench_way ours, bare;
 	/*
-	 * In words what the bare way does for this case over @fabric, into @buf; NULL: there is
-	 * none. Says it all where the libraries differ: "fi_write, 64 in flight, spinning".
+	 * In words what the bare way does for this case over @fabric, into @buf, which it returns.
+	 * Says it all where the libraries differ: "fi_write, 64 in flight, spinning".
 	 */
 	const char *(*bare_is)(const struct bench_case *c, const char *fabric, char *buf,
 			       size_t cap);
@@ -130,6 +132,8 @@ extern const struct bench_row *const bench_rows[];
 /* The value of parameter @name of @c; it has one. */
 uint64_t bench_param(const struct bench_case *c, const char *name);
 bool bench_has_param(const struct bench_case *c, const char *name);
+/* The one called `channels`, which most rows have. */
+unsigned bench_channels(const struct bench_job *job);
 
 /* -- for the ends of a job (job.c) ------------------------------------------------- */
 
@@ -140,10 +144,12 @@ int bench_receive(struct bench_job *job, void *buf, size_t cap, size_t *len, str
 
 /* Far: from now on the near end may begin, and bench_stopped() has a meaning. */
 int bench_ready(struct bench_job *job, struct via_error *err);
-/* Far, once stopped: another ready, which the near end waits for: what it does is no longer needed. */
+/* Far, once stopped: another ready, for which the near end waits before it stops working too. */
 int bench_over(struct bench_job *job, struct via_error *err);
 /* Far: has the near end stopped this job, or gone? Any thread. */
 bool bench_stopped(const struct bench_job *job);
+/* Far: sleep until then. */
+void bench_wait_stopped(const struct bench_job *job);
 
 /* Near: wait for the far end's bench_ready(). */
 int bench_wait_ready(struct bench_job *job, struct via_error *err);
@@ -157,6 +163,8 @@ int bench_stop(struct bench_job *job, struct via_error *err);
 void bench_set_bandwidth(struct bench_job *job, uint64_t bytes);
 /* Set another figure of the result: part of the JSON, as a median over the repeats. */
 void bench_extra(struct bench_job *job, const char *name, double value);
+/* What CPU time this process has used, all threads together. */
+uint64_t bench_cpu_ns(void);
 
 /* A failure in the middle of a loop that returns no errors. Ends this process. Any thread. */
 void bench_die(const char *what, const char *seen) __attribute__((noreturn));
@@ -166,6 +174,9 @@ void bench_die(const char *what, const char *seen) __attribute__((noreturn));
 /* What both ends say: fabric, credentials, and how many channels of each kind. */
 struct via_session_config bench_session_config(const struct bench_job *job, unsigned multifd,
 					       unsigned preempt);
+/* The job's fabric as a session would open it: it knows the local address. Not auto. -EINVAL */
+int bench_fabric_spec(const struct bench_job *job, struct via_fabric_spec *spec,
+		      struct via_error *err);
 
 /*
  * Near: a session with @len bytes of @memory as its only region, of 4 KiB pages; notes the fabric
@@ -173,6 +184,14 @@ struct via_session_config bench_session_config(const struct bench_job *job, unsi
  */
 int bench_connect(struct bench_job *job, const struct via_session_config *config, void *memory,
 		  size_t len, struct via_session **session, struct via_error *err);
+/* What carries @session, into the result: the spec and the first device. */
+void bench_note_fabric(struct bench_job *job, struct via_session *session);
+/*
+ * Near: such a session to a far end that is ready, with as many multifd channels as parameter
+ * `channels` says, and their senders. @memory NULL: there was none: -ENOMEM
+ */
+int bench_open_senders(struct bench_job *job, void *memory, size_t len,
+		       struct via_session **session, struct via_error *err);
 /* Far: the other end of it, with memory of its own, *@memory of *@len bytes, all of it touched. */
 int bench_accept(struct bench_job *job, const struct via_session_config *config,
 		 struct via_session **session, void **memory, size_t *len, struct via_error *err);
@@ -180,9 +199,9 @@ int bench_accept(struct bench_job *job, const struct via_session_config *config,
 int bench_serve(struct bench_job *job, struct via_session *session, struct via_error *err);
 
 /*
- * Near: rounds of writes over parameter `channels` of the case, for run_ns: *result is in GiB/s. Each
- * begins with @begin, which returns the round's work and how many bytes it has. @memory (NULL: there
- * was none) stays mapped.
+ * Near: rounds of writes over parameter `channels` of the case, for run_ns: *result is in GiB/s.
+ * Each begins with @begin, which returns the round's work and how many bytes it has. @memory (NULL:
+ * there was none) stays mapped.
  */
 typedef const struct via_work *bench_begin_fn(void *arg, uint64_t *bytes);
 int bench_write_rounds(struct bench_job *job, void *memory, size_t len, bench_begin_fn *begin,

@@ -3,10 +3,9 @@
  * scatter.c -- pages here and there in a large region, one of eight, as a guest that writes
  * at random leaves them to precopy.
  *
- * Ours: the same dirty bitmap in each round, through the engine's own work for its senders, which takes
- * the bits and looks for zero pages. Bare: the same pages in the same order.
+ * Ours: the same dirty bitmap in each round, through the engine's own work for its senders, which
+ * takes the bits and looks for zero pages. Bare: the same pages in the same order.
  */
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "bench/bare.h"
@@ -79,8 +78,7 @@ static int ours_near(struct bench_job *job, struct via_error *err)
 	d.off = off;
 	if (!off || !region.addr)
 		return no_memory(err);
-	rc = dirty_work_new(&region, 1, (unsigned)bench_param(&job->the_case, "channels"), &d.work,
-			    err);
+	rc = dirty_work_new(&region, 1, bench_channels(job), &d.work, err);
 	if (!rc)
 		rc = bench_write_rounds(job, region.addr, region.len, begin, &d, err);
 	dirty_work_free(d.work);
@@ -89,13 +87,6 @@ static int ours_near(struct bench_job *job, struct via_error *err)
 }
 
 /* -- bare ------------------------------------------------------------------------------------- */
-
-static const char *bare_is(const struct bench_case *c, const char *fabric, char *buf, size_t cap)
-{
-	snprintf(buf, cap, "%s, %llu endpoints in one thread, spinning", bare_find(fabric)->writes,
-		 (unsigned long long)bench_param(c, "channels"));
-	return buf;
-}
 
 static int bare_near(struct bench_job *job, struct via_error *err)
 {
@@ -113,8 +104,7 @@ static int bare_near(struct bench_job *job, struct via_error *err)
 
 static int bare_far(struct bench_job *job, struct via_error *err)
 {
-	return bare_be_written(job, memory_len(job),
-			       (unsigned)bench_param(&job->the_case, "channels"), err);
+	return bare_be_written(job, memory_len(job), bench_channels(job), err);
 }
 
 const struct bench_row bench_scatter = {
@@ -126,5 +116,5 @@ const struct bench_row bench_scatter = {
 	.ncases = sizeof(cases) / sizeof(cases[0]),
 	.ours = {ours_near, bench_be_written},
 	.bare = {bare_near, bare_far},
-	.bare_is = bare_is,
+	.bare_is = bare_writes_is,
 };

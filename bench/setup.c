@@ -3,14 +3,12 @@
  * setup.c -- what comes before the first byte, in processes that have not used the fabric yet.
  *
  * channels=N: ours from no connection at all to N multifd channels and main that are ready: control
- * connection, handshake, fabric, channels. Bare: the library opened, addresses swapped over a connection that is
- * there, and a first write on each of N endpoints that has arrived.
- * mib=N: ours registers so much memory in slices, for the peer to write, as a destination does; bare
- * registers the same pieces. huge=1: memory of huge pages.
+ * connection, handshake, fabric, channels. Bare: the library opened, addresses swapped over a
+ * connection that is there, and a first write on each of N endpoints that has arrived.
+ * mib=N: ours registers so much memory in slices, for the peer to write, as a destination does;
+ * bare registers the same pieces. huge=1: memory of huge pages.
  */
-#include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -19,25 +17,11 @@
 
 #define SMALL_LEN ((size_t)1 << 20)
 
-#define CHANNELS(n)                                                                                \
-	{                                                                                          \
-		{                                                                                  \
-			{                                                                          \
-				"channels", n                                                      \
-			}                                                                          \
-		}                                                                                  \
-	}
-#define REGISTER(m, s, huge)                                                                       \
-	{                                                                                          \
-		{                                                                                  \
-			{"mib", m}, {"slice_mib", s},                                              \
-			{                                                                          \
-				"huge", huge                                                       \
-			}                                                                          \
-		}                                                                                  \
-	}
-
 /* clang-format off */
+#define CHANNELS(n)          {{{"channels", n}}}
+/* @s divides @m. */
+#define REGISTER(m, s, huge) {{{"mib", m}, {"slice_mib", s}, {"huge", huge}}}
+
 static const struct bench_case cases[] = {
 	CHANNELS(1), CHANNELS(4), CHANNELS(16),
 	REGISTER(1024, 64, 0), REGISTER(1024, 1024, 0), REGISTER(4096, 1024, 0),
@@ -89,8 +73,7 @@ static int register_ours(struct bench_job *job, struct via_fabric *fab, uint8_t 
 	int rc = 0;
 
 	for (size_t off = 0; off < len && !rc; off += slice)
-		rc = fab->ops->mr_reg(fab, memory + off, len - off < slice ? len - off : slice,
-				      VIA_MR_REMOTE_WRITE, &mr, err);
+		rc = fab->ops->mr_reg(fab, memory + off, slice, VIA_MR_REMOTE_WRITE, &mr, err);
 	set_ms(job, start);
 	return rc;
 }
@@ -102,18 +85,15 @@ static int measure_ours(struct bench_job *job, struct via_error *err)
 	uint8_t *memory;
 	size_t len;
 	int rc = strcmp(job->fabric, "auto") != 0
-			 ? via_fabric_spec_parse(job->fabric, &spec, err)
+			 ? bench_fabric_spec(job, &spec, err)
 			 : via_fail(err, -EOPNOTSUPP,
 				    "measure registration\nauto is no fabric\n"
 				    "name one with --fabric");
 
 	if (!rc)
 		rc = get_memory(job, &memory, &len, err);
-	if (rc)
-		return rc;
-	snprintf(spec.local_host, sizeof(spec.local_host), "%s",
-		 via_control_local_host(job->control));
-	rc = via_fabric_open(&spec, &fab, err);
+	if (!rc)
+		rc = via_fabric_open(&spec, &fab, err);
 	snprintf(job->result->fabric, sizeof(job->result->fabric), "%s", job->fabric);
 	return rc ? rc : register_ours(job, fab, memory, len, err);
 }
@@ -131,18 +111,16 @@ static int measure_bare(struct bench_job *job, struct via_error *err)
 	uint64_t start;
 	uint8_t *memory;
 	struct bare *b;
-	int rc = via_fabric_spec_parse(job->fabric, &spec, err);
+	int rc = bench_fabric_spec(job, &spec, err);
 
 	if (!rc)
 		rc = get_memory(job, &memory, &len, err);
 	if (rc)
 		return rc;
-	snprintf(spec.local_host, sizeof(spec.local_host), "%s",
-		 via_control_local_host(job->control));
 	b = ops->open(&config);
 	start = via_now_ns();
 	for (size_t off = 0; off < len; off += slice)
-		ops->add_memory(b, memory + off, len - off < slice ? len - off : slice);
+		ops->add_memory(b, memory + off, slice);
 	set_ms(job, start);
 	return 0; /* it ends with everything registered, as ours does */
 }
@@ -151,8 +129,7 @@ static int measure_bare(struct bench_job *job, struct via_error *err)
 
 static int connect_ours(struct bench_job *job, struct via_error *err)
 {
-	struct via_session_config config =
-		bench_session_config(job, (unsigned)bench_param(&job->the_case, "channels"), 0);
+	struct via_session_config config = bench_session_config(job, bench_channels(job), 0);
 	void *memory = bench_memory(SMALL_LEN);
 	struct via_session *session = NULL;
 	uint64_t start = via_now_ns();
@@ -172,12 +149,11 @@ static int connect_ours(struct bench_job *job, struct via_error *err)
 
 static int connect_bare(struct bench_job *job, struct via_error *err)
 {
-	unsigned channels = (unsigned)bench_param(&job->the_case, "channels");
 	void *memory = bench_memory(SMALL_LEN);
 	uint64_t start = via_now_ns();
 	const struct bare_ops *ops;
 	struct bare *b;
-	int rc = bare_meet(job, memory, SMALL_LEN, channels, false, &ops, &b, err);
+	int rc = bare_meet(job, memory, SMALL_LEN, bench_channels(job), false, &ops, &b, err);
 
 	if (rc)
 		return rc;
@@ -211,11 +187,10 @@ static int bare_near(struct bench_job *job, struct via_error *err)
 /* It has nothing to do where the near end registers memory. */
 static int be_idle(struct bench_job *job, struct via_error *err)
 {
-	struct pollfd p = {.fd = job->stop_fd, .events = POLLIN};
 	int rc = bench_ready(job, err);
 
-	while (!rc && !bench_stopped(job))
-		(void)poll(&p, 1, -1);
+	if (!rc)
+		bench_wait_stopped(job);
 	return rc;
 }
 
@@ -226,10 +201,8 @@ static int ours_far(struct bench_job *job, struct via_error *err)
 
 static int bare_far(struct bench_job *job, struct via_error *err)
 {
-	return registers(job)
-		       ? be_idle(job, err)
-		       : bare_be_written(job, SMALL_LEN,
-					 (unsigned)bench_param(&job->the_case, "channels"), err);
+	return registers(job) ? be_idle(job, err)
+			      : bare_be_written(job, SMALL_LEN, bench_channels(job), err);
 }
 
 static const char *bare_is(const struct bench_case *c, const char *fabric, char *buf, size_t cap)

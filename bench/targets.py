@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S python3 -B
 # SPDX-License-Identifier: BSD-2-Clause
 """What we want of the figures, and whether results have it.
 
@@ -10,8 +10,9 @@ not measured is not judged. Medians are judged: look at the spread before you be
 Exit status: 0 all that was measured is met, 1 something is missed, 2 no results.
 """
 import argparse
-import json
 import sys
+
+import result_files
 
 SOFTWARE = ["ofi:tcp", "ofi:shm", "ucx:tcp", "ucx:shm"]
 SAME_HOST = ["ofi:shm", "ucx:shm"]
@@ -122,7 +123,8 @@ def growth(results):
                 if r["case"]["mib"] >= LINEAR_FROM_MIB]
         cost = [r["extra"]["total_ms"] / r["case"]["mib"] for r in rows]
         if len(cost) > 1:
-            yield "most ms for a MiB to least, from 1 GiB on", fabric, at_most(max(cost) / min(cost), LINEAR)
+            yield ("most ms for a MiB to least, from 1 GiB on", fabric,
+                   at_most(max(cost) / min(cost), LINEAR))
     for row in results.find("migrate", postcopy=0):
         if row["case"]["dirty_mib_s"]:
             yield (f"dirty scan, % of the rounds, {row['case']['dirty_mib_s']} MiB/s written",
@@ -135,17 +137,14 @@ JUDGES = [ratios, latency, fence, qemu, choice, memory, growth]
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("results", metavar="RESULT.json", nargs="+")
-    rows = []
-    for path in parser.parse_args().results:
-        try:
-            with open(path, encoding="utf-8") as f:
-                rows += json.load(f)["rows"]
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            print(f"targets.py: {path}: no JSON of `viaduct bench --json`: {error!r}",
-                  file=sys.stderr)
-            return 2
+    try:
+        files = [result_files.load(path) for path in parser.parse_args().results]
+    except result_files.Unusable as error:
+        print(f"targets.py: {error}", file=sys.stderr)
+        return 2
+    results = Results([row for file in files for row in file["rows"]])
     found = [(what, fabric, *judged) for judge in JUDGES
-             for what, fabric, judged in judge(Results(rows))]
+             for what, fabric, judged in judge(results)]
     for what, fabric, met, seen, wanted in found:
         print(f"{'met' if met else 'MISSED':8}{fabric:10}{what:45}{seen:>9}   {wanted}")
     missed = sum(1 for one in found if not one[2])

@@ -40,6 +40,6 @@ def changed(change):
 
 def run(script, *args):
     """(status, stdout, stderr) of a script of bench/, by the interpreter that runs this."""
-    done = subprocess.run([sys.executable, BENCH / script, *args], stdout=subprocess.PIPE,
+    done = subprocess.run([sys.executable, "-B", BENCH / script, *args], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, encoding="utf-8", timeout=60, check=False)
     return done.returncode, done.stdout, done.stderr

@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "tests/transport/control_pair.h"
+#include "tests/transport/control_checks.h"
 
 static const struct via_credentials plain;
 
@@ -272,13 +272,7 @@ Test(control_socket, accept_ends_at_its_deadline_or_on_request)
 /* A bad peer ends its own accept; the next one is served by the same listener. */
 Test(control_socket, bad_peers_leave_the_listener_usable)
 {
-	struct bad {
-		const char *bytes;
-		size_t len;
-		int code;
-		const char *text;
-	};
-	static const struct bad bad[] = {
+	static const struct first_words bad[] = {
 		{"SSH-2.0-OpenSSH\r\n", 17, -EPROTO, "53 53 48"},
 		{"\x16\x03\x01\x02\x00\x01", 6, -EPROTO, "the peer speaks TLS"},
 		{"\x16", 1, -EPROTO, "the peer speaks TLS"},
@@ -286,36 +280,19 @@ Test(control_socket, bad_peers_leave_the_listener_usable)
 		{"\0\0\0", 3, -ETIMEDOUT, "silent"},
 		{"", 0, -ETIMEDOUT, "silent"},
 	};
+	static const uint8_t good[] = {0, 0, 0, 1, 0, 1, 0, 0, '!'};
 	struct via_wait wait = wait_ns(PATIENCE_NS);
-	char address[80];
 	struct via_control *c;
-	int fd;
+	char address[80];
+	int raw, fd = listener(address);
 
-	cr_assert_eq(via_control_listen("127.0.0.1:0", &fd, NULL), 0);
-	cr_assert_eq(via_control_listen_address(fd, address, sizeof(address)), 0);
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		struct via_error err = {0};
-		int raw = raw_connect(address);
-
-		raw_write(raw, bad[i].bytes, bad[i].len);
-		cr_assert_eq(via_control_accept(fd, &plain, &wait, 30 * VIA_NS_PER_MS, &c, &err),
-			     bad[i].code, "case %zu", i);
-		cr_assert(mentions(&err, bad[i].text));
-		cr_assert(mentions(&err, "127.0.0.1:"));
-		close(raw);
-	}
-	close(raw_connect(address));
-	cr_assert_eq(via_control_accept(fd, &plain, &wait, PATIENCE_NS, &c, NULL), -ECONNRESET);
-	{
-		static const uint8_t good[] = {0, 0, 0, 1, 0, 1, 0, 0, '!'};
-		int raw = raw_connect(address);
-
-		raw_write(raw, good, sizeof(good));
-		cr_assert_eq(via_control_accept(fd, &plain, &wait, PATIENCE_NS, &c, NULL), 0);
-		expect_text(c, 1, "!");
-		via_control_close(c);
-		close(raw);
-	}
+	check_strangers(fd, address, &plain, bad, sizeof(bad) / sizeof(bad[0]));
+	raw = raw_connect(address);
+	raw_write(raw, good, sizeof(good));
+	cr_assert_eq(via_control_accept(fd, &plain, &wait, PATIENCE_NS, &c, NULL), 0);
+	expect_text(c, 1, "!");
+	via_control_close(c);
+	close(raw);
 	close(fd);
 }
 

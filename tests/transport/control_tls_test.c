@@ -5,7 +5,6 @@
  */
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <gnutls/gnutls.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,10 +16,9 @@
 #include <unistd.h>
 
 #include "core/log.h"
-#include "tests/transport/control_pair.h"
+#include "tests/transport/control_checks.h"
 #include "transport/messages.h"
 
-#define KEY_A "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 #define KEY_B "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100"
 
 static const struct via_credentials plain;
@@ -30,23 +28,10 @@ static const struct via_credentials plain;
 Test(tls, frames_go_both_ways)
 {
 	struct via_credentials creds = {.psk_file = key_file("one:" KEY_A "\ntwo:" KEY_B "\n")};
-	struct pair p;
 
-	pair_open(&p, "127.0.0.1:0", &creds, &creds);
-	cr_assert_str_eq(via_control_security(p.source), "TLS 1.3, pre-shared key");
-	cr_assert_str_eq(via_control_security(p.destination), "TLS 1.3, pre-shared key");
-	cr_assert_str_eq(via_control_peer_host(p.source), "127.0.0.1");
-	post_text(p.source, 3, "there");
-	flush_all(p.source);
-	expect_text(p.destination, 3, "there");
-	post_text(p.destination, 4, "and back");
-	flush_all(p.destination);
-	expect_text(p.source, 4, "and back");
-	pair_close(&p);
-
+	check_pair(&creds, "TLS 1.3, pre-shared key");
 	creds.psk_identity = "two";
-	pair_open(&p, "127.0.0.1:0", &creds, &creds);
-	pair_close(&p);
+	check_pair(&creds, "TLS 1.3, pre-shared key");
 }
 
 static const size_t big = VIA_CONTROL_PAYLOAD_MAX;
@@ -213,14 +198,10 @@ Test(tls, a_spoiled_record_is_an_authentication_failure)
 	struct via_error err = {0};
 	struct acceptor a;
 	pthread_t thread;
-	int fd;
 
 	acceptor_start(&a, "127.0.0.1:0", &creds);
 	m.to = a.address;
-	cr_assert_eq(via_control_listen("127.0.0.1:0", &fd, NULL), 0);
-	m.listen_fd = dup(fd);
-	cr_assert_eq(fcntl(m.listen_fd, F_SETFL, 0), 0);
-	cr_assert_eq(via_control_listen_address(fd, m.address, sizeof(m.address)), 0);
+	m.listen_fd = raw_listener(m.address);
 	cr_assert_eq(pthread_create(&thread, NULL, middle_main, &m), 0);
 
 	cr_assert_eq(via_control_connect(m.address, &creds, &wait, &source, NULL), 0);
@@ -232,40 +213,10 @@ Test(tls, a_spoiled_record_is_an_authentication_failure)
 	via_control_close(a.control);
 	via_control_close(source);
 	pthread_join(thread, NULL);
-	close(fd);
 	close(m.listen_fd);
 }
 
 /* -- keys that do not fit ------------------------------------------------------------------ */
-
-/* Connect with @source to a listener with @destination: both must fail as said. */
-static void check_misfit(const struct via_credentials *source,
-			 const struct via_credentials *destination, int source_rc,
-			 const char *source_text, int destination_rc, const char *destination_text)
-{
-	struct via_wait wait = wait_ns(PATIENCE_NS);
-	struct via_control_frame frame;
-	struct via_control *c = NULL;
-	struct via_error err = {0};
-	struct acceptor a;
-	int rc;
-
-	acceptor_start(&a, "127.0.0.1:0", destination);
-	rc = via_control_connect(a.address, source, &wait, &c, &err);
-	if (!rc) {
-		/* A plain source learns it from the first answer. */
-		post_text(c, VIA_CONTROL_HELLO, "hello");
-		rc = via_control_receive(c, &wait, &frame, &err);
-	}
-	cr_assert_eq(rc, source_rc, "source: %s", via_err_name(rc));
-	cr_assert(mentions(&err, source_text));
-	cr_assert(mentions(&err, a.address));
-	rc = acceptor_join(&a);
-	cr_assert_eq(rc, destination_rc, "destination: %s", via_err_name(rc));
-	cr_assert(mentions(&a.err, destination_text));
-	cr_assert(mentions(&a.err, "127.0.0.1:"));
-	via_control_close(c);
-}
 
 Test(tls, a_wrong_key_is_told_on_both_sides)
 {
@@ -304,12 +255,7 @@ Test(tls, plain_text_to_a_tls_listener)
 
 Test(tls, strangers_leave_a_tls_listener_usable)
 {
-	static const struct {
-		const char *bytes;
-		size_t len;
-		int code;
-		const char *text;
-	} bad[] = {
+	static const struct first_words bad[] = {
 		{"GET / HTTP/1.1\r\n\r\n", 18, -EPROTO, "47 45 54"},
 		{"\x80\x2e\x01\x03\x01\x00\x15\x00\x00\x00", 10, -EPROTO, "80 2e"},
 		{"\x16\x03\x01\x00\x04\x01\x00\x00\x00", 9, -EPROTO, "TLS"},
@@ -319,25 +265,10 @@ Test(tls, strangers_leave_a_tls_listener_usable)
 		{"", 0, -ETIMEDOUT, "silent"},
 	};
 	struct via_credentials creds = {.psk_file = key_file("one:" KEY_A "\n")};
-	struct via_wait wait = wait_ns(PATIENCE_NS);
-	struct via_control *c;
 	char address[80];
-	int fd;
+	int fd = listener(address);
 
-	cr_assert_eq(via_control_listen("127.0.0.1:0", &fd, NULL), 0);
-	cr_assert_eq(via_control_listen_address(fd, address, sizeof(address)), 0);
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		struct via_error err = {0};
-		int raw = raw_connect(address);
-
-		raw_write(raw, bad[i].bytes, bad[i].len);
-		cr_assert_eq(via_control_accept(fd, &creds, &wait, 30 * VIA_NS_PER_MS, &c, &err),
-			     bad[i].code, "case %zu: %s", i, via_err_name(err.code));
-		cr_assert(mentions(&err, bad[i].text));
-		close(raw);
-	}
-	close(raw_connect(address));
-	cr_assert_eq(via_control_accept(fd, &creds, &wait, PATIENCE_NS, &c, NULL), -ECONNRESET);
+	check_strangers(fd, address, &creds, bad, sizeof(bad) / sizeof(bad[0]));
 	close(fd);
 }
 
@@ -362,12 +293,7 @@ static void *speak_main(void *arg)
 
 Test(tls, connecting_to_a_stranger)
 {
-	static const struct {
-		const char *bytes;
-		size_t len;
-		int code;
-		const char *text;
-	} strangers[] = {
+	static const struct first_words strangers[] = {
 		{"SSH-2.0-OpenSSH\r\n", 17, -EPROTO, "53 53 48"},
 		{"\0\0\0\1", 4, -EPROTO, "the peer speaks plain text"},
 		{"\x15\x03\x03\x00\x02\x02\x28", 7, -EPROTO, "Handshake failed"},
@@ -379,11 +305,8 @@ Test(tls, connecting_to_a_stranger)
 	struct via_wait wait = wait_ns(PATIENCE_NS);
 	struct via_control *c;
 	char address[80];
-	int fd;
+	int fd = raw_listener(address);
 
-	cr_assert_eq(via_control_listen("127.0.0.1:0", &fd, NULL), 0);
-	cr_assert_eq(fcntl(fd, F_SETFL, 0), 0);
-	cr_assert_eq(via_control_listen_address(fd, address, sizeof(address)), 0);
 	for (size_t i = 0; i < sizeof(strangers) / sizeof(strangers[0]); i++) {
 		struct speaker s = {fd, strangers[i].bytes, strangers[i].len};
 		struct via_error err = {0};
@@ -406,11 +329,9 @@ Test(tls, a_silent_listener_ends_at_the_deadline_or_on_request)
 	struct via_error err = {0};
 	struct via_control *c;
 	char address[80];
-	int fd;
+	int fd = listener(address);
 
 	/* The kernel completes the connection; nobody ever answers. */
-	cr_assert_eq(via_control_listen("127.0.0.1:0", &fd, NULL), 0);
-	cr_assert_eq(via_control_listen_address(fd, address, sizeof(address)), 0);
 	cr_assert_eq(via_control_connect(address, &creds, &wait, &c, &err), -ETIMEDOUT);
 	cr_assert(mentions(&err, address));
 	wait = wait_ns(PATIENCE_NS);

@@ -8,20 +8,15 @@
 #include <criterion/criterion.h>
 #include <criterion/hooks.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <gnutls/gnutls.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/transport/control_pair.h"
-#include "transport/messages.h"
-
-#define KEY_A "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+#include "tests/transport/control_checks.h"
 
 #define FOLDER "VIA_TEST_CERTIFICATES" /* in the environment, for the tests' processes */
 
@@ -77,18 +72,8 @@ Test(x509, frames_go_both_ways)
 
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
 		struct via_credentials creds = of(good[i]);
-		struct pair p;
 
-		pair_open(&p, "127.0.0.1:0", &creds, &creds);
-		cr_assert_str_eq(via_control_security(p.source), "TLS 1.3, X.509");
-		cr_assert_str_eq(via_control_security(p.destination), "TLS 1.3, X.509");
-		post_text(p.source, 3, "there");
-		flush_all(p.source);
-		expect_text(p.destination, 3, "there");
-		post_text(p.destination, 4, "and back");
-		flush_all(p.destination);
-		expect_text(p.source, 4, "and back");
-		pair_close(&p);
+		check_pair(&creds, "TLS 1.3, X.509");
 	}
 }
 
@@ -239,7 +224,7 @@ static void *stranger_main(void *arg)
 
 static const char tls13[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3";
 
-static const struct {
+static const struct peer_fault {
 	const char *folder;
 	gnutls_alert_description_t alert;
 	const char *text;
@@ -253,6 +238,17 @@ static const struct {
 };
 
 #define NPEERS (sizeof(peer_faults) / sizeof(peer_faults[0]))
+
+/* Both @err of ours and the alert that @s has received. */
+static void check_told(const struct peer_fault *fault, const struct via_error *err,
+		       const struct stranger *s)
+{
+	cr_assert(mentions(err, fault->text), "%s", fault->folder);
+	cr_assert_eq(s->result, GNUTLS_E_FATAL_ALERT_RECEIVED, "%s: %s", fault->folder,
+		     gnutls_strerror(s->result));
+	cr_assert_eq(s->alert, fault->alert, "%s: %s", fault->folder,
+		     gnutls_alert_get_name(s->alert));
+}
 
 Test(x509, a_source_with_a_bad_certificate_is_refused)
 {
@@ -269,23 +265,9 @@ Test(x509, a_source_with_a_bad_certificate_is_refused)
 		cr_assert_eq(pthread_create(&thread, NULL, stranger_main, &s), 0);
 		cr_assert_eq(acceptor_join(&a), -EACCES, "%s", peer_faults[i].folder);
 		pthread_join(thread, NULL);
-		cr_assert(mentions(&a.err, peer_faults[i].text), "%s", peer_faults[i].folder);
+		check_told(&peer_faults[i], &a.err, &s);
 		cr_assert(mentions(&a.err, "127.0.0.1:"));
-		cr_assert_eq(s.result, GNUTLS_E_FATAL_ALERT_RECEIVED, "%s: %s",
-			     peer_faults[i].folder, gnutls_strerror(s.result));
-		cr_assert_eq(s.alert, peer_faults[i].alert, "%s: %s", peer_faults[i].folder,
-			     gnutls_alert_get_name(s.alert));
 	}
-}
-
-static struct stranger fake_server(const char *folder, char address[80])
-{
-	struct stranger s = {.folder = folder, .priority = tls13};
-
-	cr_assert_eq(via_control_listen("127.0.0.1:0", &s.listen_fd, NULL), 0);
-	cr_assert_eq(fcntl(s.listen_fd, F_SETFL, 0), 0);
-	cr_assert_eq(via_control_listen_address(s.listen_fd, address, 80), 0);
-	return s;
 }
 
 Test(x509, a_destination_with_a_bad_certificate_is_refused)
@@ -295,7 +277,9 @@ Test(x509, a_destination_with_a_bad_certificate_is_refused)
 
 	for (size_t i = 0; i < NPEERS; i++) {
 		char address[80];
-		struct stranger s = fake_server(in(peer_faults[i].folder), address);
+		struct stranger s = {.folder = in(peer_faults[i].folder),
+				     .priority = tls13,
+				     .listen_fd = raw_listener(address)};
 		struct via_error err = {0};
 		struct via_control *c;
 		pthread_t thread;
@@ -304,12 +288,8 @@ Test(x509, a_destination_with_a_bad_certificate_is_refused)
 		cr_assert_eq(via_control_connect(address, &creds, &wait, &c, &err), -EACCES, "%s",
 			     peer_faults[i].folder);
 		pthread_join(thread, NULL);
-		cr_assert(mentions(&err, peer_faults[i].text), "%s", peer_faults[i].folder);
+		check_told(&peer_faults[i], &err, &s);
 		cr_assert(mentions(&err, address));
-		cr_assert_eq(s.result, GNUTLS_E_FATAL_ALERT_RECEIVED, "%s: %s",
-			     peer_faults[i].folder, gnutls_strerror(s.result));
-		cr_assert_eq(s.alert, peer_faults[i].alert, "%s: %s", peer_faults[i].folder,
-			     gnutls_alert_get_name(s.alert));
 		close(s.listen_fd);
 	}
 }
@@ -350,40 +330,6 @@ Test(x509, there_is_no_way_down)
 }
 
 /* -- both sides' words -------------------------------------------------------------------------- */
-
-/*
- * Connect with @source to a listener with @destination: the destination fails, and so does the
- * source, at once or when it waits for the first answer. @destination_rc 0: that a source which has
- * no proof of the kind hangs up may be seen before its reason is.
- */
-static void check_misfit(const struct via_credentials *source,
-			 const struct via_credentials *destination, int source_rc,
-			 const char *source_text, int destination_rc, const char *destination_text)
-{
-	struct via_wait wait = wait_ns(PATIENCE_NS);
-	struct via_control_frame frame;
-	struct via_control *c = NULL;
-	struct via_error err = {0};
-	struct acceptor a;
-	int rc;
-
-	acceptor_start(&a, "127.0.0.1:0", destination);
-	rc = via_control_connect(a.address, source, &wait, &c, &err);
-	if (!rc) {
-		post_text(c, VIA_CONTROL_HELLO, "hello");
-		rc = via_control_receive(c, &wait, &frame, &err);
-	}
-	cr_assert_eq(rc, source_rc, "source: %s", via_err_name(rc));
-	cr_assert(mentions(&err, source_text));
-	cr_assert(mentions(&err, a.address));
-	rc = acceptor_join(&a);
-	cr_assert(destination_rc ? rc == destination_rc : rc == -EPROTO || rc == -ECONNRESET,
-		  "destination: %s: %s: %s (source: %s)", via_err_name(rc), a.err.what, a.err.seen,
-		  err.seen);
-	cr_assert(mentions(&a.err, destination_text));
-	cr_assert(mentions(&a.err, "127.0.0.1:"));
-	via_control_close(c);
-}
 
 Test(x509, keys_certificates_and_plain_text_do_not_mix)
 {
