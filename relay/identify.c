@@ -217,10 +217,12 @@ static int identify(struct relay_identify *id, const struct relay_candidate *c, 
 	case KIND_SHORT:
 		return 0;
 	case KIND_MAIN:
-		return take_main(id, who, err);
+		who->next = id->has_main && id->seen.main_ends;
+		return who->next ? 0 : take_main(id, who, err);
 	case KIND_RECOVERY:
-		if (id->has_main)
-			return 0; /* QEMU resumes before the relay has seen that main is gone */
+		who->next = id->has_main; /* QEMU resumes before it is seen that that is gone */
+		if (who->next)
+			return 0;
 		who->recovery = id->recovery = true;
 		return take_main(id, who, err);
 	case KIND_MULTIFD:

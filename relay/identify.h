@@ -21,7 +21,8 @@
  *             lane, and carried as it is
  * A connection that fits none of these is refused, with the reason: a second main, an id for
  * the second time, a silence that does not end. A main that resumes what the one at hand
- * belongs to stays unknown instead: it is for the state of the next session.
+ * belongs to, or comes when that one ends, stays unknown instead: it is for the state of the next
+ * session, and so is who was accepted behind it.
  *
  * One thread owns the state. Nothing here blocks or allocates.
  */
@@ -61,6 +62,7 @@ struct relay_seen {
 	bool postcopy;      /* POSTCOPY_ADVISE for RAM has passed, or cannot be seen (opaque) */
 	bool answered;      /* a PONG was handed to QEMU, the source */
 	bool early_preempt; /* by the machine's name, relay_machine_is_pre_8() */
+	bool main_ends;     /* one of the QEMUs has closed it: the source's may come back at once */
 };
 
 enum relay_role {
@@ -83,6 +85,7 @@ struct relay_identity {
 	unsigned index; /* multifd: QEMU's id, or a free one from the top for an opaque lane */
 	bool recovery;  /* main of a paused postcopy */
 	bool opaque;    /* not to be parsed: TLS, or bytes that are not known here */
+	bool next;      /* RELAY_PENDING, and main of the next session */
 	char note[80];  /* worth telling the user, or empty */
 };
 

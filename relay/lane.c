@@ -34,7 +34,7 @@ struct lane {
 	int fd;                    /* QEMU's; -1 before it is connected */
 	int ready_fd;              /* preempt at the source, eventfd: see given_fd */
 	_Atomic int given_fd;      /* QEMU's connection, once ready_fd says so; -1: never came */
-	bool counted;              /* in lanes.running */
+	_Atomic bool counted;      /* in lanes.running */
 	struct via_stream *stream; /* source: opened by the thread */
 
 	uint8_t head[LANE_HEAD_MAX]; /* multifd header that its payload will follow; first bytes */
@@ -73,6 +73,7 @@ static void saw_forward(struct lane *lane, const void *bytes, size_t len)
 		return;
 	relay_main_feed(&lane->main, bytes, len);
 	learn(l, &l->return_path, lane->main.return_path || lane->main.recovery);
+	learn(l, &l->unread, lane->main.note[0]);
 	/* Where nobody can see that it is not, it may be. */
 	learn(l, &l->postcopy, lane->main.postcopy || lane->main.recovery || lane->main.note[0]);
 	learn(l, &l->early_preempt, relay_machine_is_pre_8(lane->main.machine));
@@ -131,9 +132,17 @@ static enum from_qemu receive(const struct lane *lane, uint8_t *buf, size_t cap,
 	return TOOK_SOME;
 }
 
+/* Our QEMU has closed it. */
 static int finish(struct lane *lane)
 {
+	struct lanes *l = lane->lanes;
+
 	lane->taken = true;
+	if (lane->kind == VIA_MAIN)
+		atomic_store(&l->main_ends, true);
+	if (lane->kind != VIA_PREEMPT)
+		atomic_fetch_sub(&l->unclosed, 1);
+	wake(l);
 	return via_stream_finish(lane->stream, 0);
 }
 
@@ -273,6 +282,8 @@ static int give_to_qemu(struct lane *lane)
 	}
 	if (!rc && !lane->given && via_stream_ended(lane->stream, &status)) {
 		lane->given = true;
+		if (lane->kind == VIA_MAIN) /* before QEMU sees it, and may be back at once */
+			learn(lane->lanes, &lane->lanes->main_ends, true);
 		/* As when the peer's QEMU closes: ours reads what it has, then the end. */
 		(void)shutdown(lane->fd, SHUT_RDWR);
 	}
@@ -411,6 +422,19 @@ static int open_channel(struct lane *lane, struct via_error *err)
 	return rc;
 }
 
+/* Where a parser has stopped to look the rest was carried as it is: once, for the user. */
+static void note_unread(const struct lane *lane)
+{
+	const char *why[] = {lane->main.note, lane->back.note, lane->multifd.note};
+	static const char *const what[] = {"main", "its return path", "multifd"};
+
+	for (unsigned i = 0; lane->lanes->source && i < 3; i++)
+		if (why[i][0])
+			relay_note(lane->lanes->config,
+				   "%s %u, %s: not understood, carried as it is", what[i],
+				   lane->index, why[i]);
+}
+
 static void *lane_main(void *arg)
 {
 	struct lane *lane = arg;
@@ -431,12 +455,23 @@ static void *lane_main(void *arg)
 		close(lane->fd);
 	}
 	atomic_fetch_add(&l->packets, lane->multifd.stats.packets);
+	note_unread(lane);
 	via_log("relay: %s %u ended: %s", via_channel_kind_name(lane->kind), lane->index,
 		via_err_text(rc));
 	if (lane->counted)
 		atomic_fetch_sub(&l->running, 1);
 	wake(l);
 	return NULL;
+}
+
+/* Its thread, if it had one, has ended. */
+static void lane_free(struct lane *lane)
+{
+	if (lane->ready_fd >= 0)
+		close(lane->ready_fd);
+	if (lane->fd < 0 && lane->given_fd >= 0)
+		close(lane->given_fd); /* came when the thread had ended */
+	free(lane);
 }
 
 static struct lane *lane_new(struct lanes *l, enum via_channel_kind kind, unsigned index, int fd)
@@ -464,6 +499,8 @@ static int lane_start(struct lane *lane, struct via_error *err)
 
 	if (lane->counted)
 		atomic_fetch_add(&l->running, 1);
+	if (lane->kind != VIA_PREEMPT)
+		atomic_fetch_add(&l->unclosed, 1);
 	if (lane->kind == VIA_MAIN) {
 		atomic_store(&l->had_main, true);
 		atomic_store(&l->main_running, true);
@@ -474,7 +511,7 @@ static int lane_start(struct lane *lane, struct via_error *err)
 			atomic_fetch_sub(&l->running, 1);
 		if (lane->fd >= 0)
 			close(lane->fd);
-		free(lane);
+		lane_free(lane);
 		return via_fail(err, via_err_from_errno(rc),
 				"carry a connection\nno more threads\nraise ulimit -u");
 	}
@@ -501,7 +538,7 @@ int lane_prepare_preempt(struct lanes *l, struct via_error *err)
 		return no_memory(err);
 	lane->ready_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (lane->ready_fd < 0) {
-		free(lane);
+		lane_free(lane);
 		return via_fail(err, via_err_from_errno(errno),
 				"carry a connection\n%s\nraise ulimit -n", strerror(errno));
 	}
@@ -554,8 +591,10 @@ int lane_start_source(struct lanes *l, const struct relay_identity *who, int fd,
 		return no_memory(err);
 	}
 	lane->opaque = who->opaque;
-	if (who->opaque && who->role == RELAY_MAIN)
+	if (who->opaque && who->role == RELAY_MAIN) {
+		atomic_store(&l->unread, true);
 		atomic_store(&l->postcopy, true); /* nobody can see that it is not */
+	}
 	memcpy(lane->head, first->first, first->len);
 	lane->head_len = first->len;
 	return lane_start(lane, err);
@@ -598,11 +637,7 @@ void lanes_join(struct lanes *l)
 
 		l->list = lane->next;
 		pthread_join(lane->thread, NULL);
-		if (lane->ready_fd >= 0)
-			close(lane->ready_fd);
-		if (lane->fd < 0 && lane->given_fd >= 0)
-			close(lane->given_fd); /* came when the thread had ended */
-		free(lane);
+		lane_free(lane);
 	}
 	if (l->wake_fd >= 0)
 		close(l->wake_fd);
@@ -627,6 +662,20 @@ void lanes_count(const struct lanes *l, struct relay_result *r)
 	r->outcome = RELAY_BROKEN;
 }
 
+/* Nobody has told the source's QEMU that the destination has everything; or not so that it was seen. */
+static void note_end(const struct lanes *l)
+{
+	if (atomic_load(&l->unread))
+		relay_note(l->config,
+			   "main is not to be read here, TLS for one: only query-migrate, "
+			   "on both hosts, says how the migration has ended");
+	else
+		relay_note(
+			l->config,
+			"QEMU's migration had no return path: the source may say completed before "
+			"the destination has everything; set its capability return-path");
+}
+
 void lanes_result(struct lanes *l, int rc, struct relay_result *r)
 {
 	lanes_show(l, false);
@@ -635,4 +684,6 @@ void lanes_result(struct lanes *l, int rc, struct relay_result *r)
 		r->outcome = RELAY_COMPLETED;
 	else if (!rc && atomic_load(&l->had_main) && !atomic_load(&l->return_path))
 		r->outcome = RELAY_ENDED;
+	if (r->outcome == RELAY_ENDED)
+		note_end(l);
 }

@@ -37,8 +37,11 @@ struct lanes {
 
 	/* what main's lane has seen, for the thread that identifies connections, and for the end */
 	_Atomic bool return_path, postcopy, answered, early_preempt;
+	_Atomic bool unread; /* main's beginning: the above may be so, and nobody here knows */
 	_Atomic bool shut, shut_well;
 	_Atomic bool had_main, main_running;
+	_Atomic bool main_ends;    /* one of the QEMUs has closed it */
+	_Atomic unsigned unclosed; /* source: by its QEMU; without preempt */
 	_Atomic uint64_t forward_bytes, back_bytes, packets;
 	_Atomic unsigned running;
 	_Atomic bool failed; /* a lane has, and the session with it */

@@ -14,6 +14,7 @@
 #include "transport/acceptor.h"
 
 #define HANDSHAKE_NS (10 * VIA_NS_PER_S)
+#define OURS_NS      VIA_NS_PER_S /* what is wrong here may be mended: look again so often */
 
 struct destination {
 	const struct relay_config *config;
@@ -22,6 +23,7 @@ struct destination {
 	struct via_session *session;
 	struct lanes lanes;
 	int event_fd; /* epoll: the request to end, and the lanes' news */
+	bool served;  /* somebody, once */
 };
 
 static int ended_by_request(struct via_error *err)
@@ -31,16 +33,22 @@ static int ended_by_request(struct via_error *err)
 			"see what query-migrate says on both hosts");
 }
 
-static bool is_canceled(const struct destination *d)
+/* Now, or before @ns have passed. */
+static bool is_canceled_within(const struct destination *d, uint64_t ns)
 {
 	struct pollfd p = {.fd = d->config->cancel_fd, .events = POLLIN};
 
-	return poll(&p, 1, 0) > 0;
+	return poll(&p, 1, (int)(ns / VIA_NS_PER_MS)) > 0;
+}
+
+static bool is_canceled(const struct destination *d)
+{
+	return is_canceled_within(d, 0);
 }
 
 /*
  * Wait for a source relay. One that cannot be served is named, and the wait goes on: only what is
- * wrong before anybody has come, such as the key, ends it.
+ * wrong before anybody has come, such as the key, ends it. Later that may be mended.
  */
 static int accept_one(struct destination *d, struct via_acceptor *acceptor,
 		      const struct via_session_config *config, struct via_error *err)
@@ -52,13 +60,15 @@ static int accept_one(struct destination *d, struct via_acceptor *acceptor,
 		struct via_control *control;
 		int rc = via_acceptor_take(acceptor, &config->credentials, &wait,
 					   config->handshake_ns, &control, &why);
-		bool hopeless = rc && via_err_scope(rc) == VIA_SCOPE_CALL;
+		bool wrong = via_err_scope(rc) == VIA_SCOPE_CALL, ours = wrong || rc == -EIO;
 
 		if (!rc)
 			rc = via_session_accept_control(control, config, &wait, &d->session, &why);
-		if (!rc || hopeless || is_canceled(d))
+		if (!rc || (wrong && !d->served) || is_canceled(d))
 			return rc ? via_error_pass(err, &why) : 0;
 		relay_note(d->config, "%s: %s", why.what, why.seen);
+		if (ours)
+			(void)is_canceled_within(d, OURS_NS);
 	}
 }
 
@@ -178,14 +188,16 @@ static void end_session(struct destination *d, int rc, const struct via_error *w
 	d->event_fd = -1;
 }
 
-static int serve(void *arg, struct relay_lost *lost, struct relay_result *result,
+static int serve(void *arg, struct relay_lost *lost, struct relay_result *result, bool *hopeless,
 		 struct via_error *err)
 {
 	struct destination *d = arg;
 	int rc = accept_session(d, lost, err);
 
+	*hopeless = rc && !d->served;
 	if (rc)
 		return rc;
+	d->served = true;
 	relay_note_session(d->config, lost, d->session);
 	rc = lanes_init(&d->lanes, d->config, d->session, false, err);
 	d->lanes.qemu = d->qemu;

@@ -63,6 +63,7 @@ int relay_run(const struct relay_config *config, relay_serve_fn *serve, void *ar
 {
 	struct relay_lost lost = {0};
 	bool resumable = false; /* the last one may go on where it was cut off */
+	bool hopeless = false;
 	unsigned migrations = 0;
 
 	for (;;) {
@@ -71,7 +72,7 @@ int relay_run(const struct relay_config *config, relay_serve_fn *serve, void *ar
 
 		memset(result, 0, sizeof(*result));
 		result->outcome = RELAY_BROKEN;
-		rc = serve(arg, &lost, result, &why);
+		rc = serve(arg, &lost, result, &hopeless, &why);
 		if (rc == -ECANCELED && config->keep && !resumable && !result->connections)
 			return 0; /* it had nothing to carry: so it is meant to end */
 		if (!rc && result->outcome == RELAY_BROKEN)
@@ -79,18 +80,13 @@ int relay_run(const struct relay_config *config, relay_serve_fn *serve, void *ar
 				 "carry a migration\nQEMU has cut it off\n"
 				 "see what query-migrate says on both hosts");
 		result->migrations = ++migrations;
-		if (result->outcome == RELAY_ENDED)
-			relay_note(config,
-				   "QEMU's migration had no return path: the source may say "
-				   "completed before the destination has everything; set "
-				   "its capability return-path");
 		if (result->outcome != RELAY_BROKEN)
 			why.code = 0;
 		if (config->ended)
 			config->ended(config->arg, result, &why);
 		resumable = result->outcome == RELAY_BROKEN && (resumable || result->postcopy);
 		lost.is = lost.is && resumable;
-		if (is_canceled(config) || !(config->keep || resumable))
+		if (hopeless || is_canceled(config) || !(config->keep || resumable))
 			return why.code ? via_error_pass(err, &why) : 0;
 		relay_note(config,
 			   resumable

@@ -21,10 +21,11 @@ struct relay_lost {
 
 /*
  * Carry one migration, in the session @lost if there is one and the peer knows it. Fills *result, and
- * *lost with the session that it had; returns 0, or the first cause that there is none.
+ * *lost with the session that it had; returns 0, or the first cause that there is none. *hopeless:
+ * there never was one, nor will there be.
  */
 typedef int relay_serve_fn(void *arg, struct relay_lost *lost, struct relay_result *result,
-			   struct via_error *err);
+			   bool *hopeless, struct via_error *err);
 
 /* Call @serve until @config, or how the last one ended, says that it was the last. */
 int relay_run(const struct relay_config *config, relay_serve_fn *serve, void *arg,

@@ -101,6 +101,7 @@ static int run(const struct settings *settings)
 					     .peer = settings->to,
 					     .listen_fd = -1,
 					     .ended_fd = -1},
+				   .cut_ns = VIA_NEVER,
 				   .screen = PTHREAD_MUTEX_INITIALIZER};
 	struct via_error err = {0};
 

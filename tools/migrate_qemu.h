@@ -55,8 +55,10 @@ struct qemu_migration {
 	bool postcopy;         /* and it does: nothing can be canceled any more */
 	bool canceled;         /* QEMU was told */
 	bool warned;           /* somebody wants to cancel it all the same */
+	bool unanswered;       /* QEMU was asked, and the last time did not answer */
 	unsigned counted;      /* looks for the time that it took, when it has completed */
 	uint64_t deadline_ns;  /* of --timeout */
+	uint64_t cut_ns;       /* what was canceled has to have ended; VIA_NEVER: nothing was */
 	uint64_t resume_by_ns; /* QEMU has to leave its pause until then */
 
 	pthread_mutex_t
@@ -72,6 +74,8 @@ struct qemu_migration {
 
 /* Listen for QEMU in a new folder, and serve it in a thread. */
 int own_relay_start(struct own_relay *relay, struct relay_qmp *qmp, struct via_error *err);
+/* Has the migration ended, as far as the relay sees it? */
+bool own_relay_has_ended(const struct own_relay *relay);
 /* End it; @patient: once it has seen the migration's end by itself, if that does not take long. */
 void own_relay_stop(struct own_relay *relay, bool patient);
 

@@ -96,6 +96,13 @@ int own_relay_start(struct own_relay *relay, struct relay_qmp *qmp, struct via_e
 	return 0;
 }
 
+bool own_relay_has_ended(const struct own_relay *relay)
+{
+	struct pollfd p = {.fd = relay->ended_fd, .events = POLLIN};
+
+	return poll(&p, 1, 0) > 0;
+}
+
 static void close_fd(int *fd)
 {
 	if (*fd >= 0)

@@ -19,6 +19,7 @@
 #define ASK_NS    (10 * VIA_NS_PER_S)   /* for an answer of QEMU */
 #define LOOK_NS   (200 * VIA_NS_PER_MS) /* events come at once; counters are looked at so often */
 #define RESUME_NS (10 * VIA_NS_PER_S)   /* for QEMU to leave its pause */
+#define CANCEL_NS (3 * VIA_NS_PER_S)    /* to end what was canceled */
 
 #define MOMENTS_PER_S    10
 #define LOOKS_FOR_COUNTS 3
@@ -44,10 +45,12 @@ static void take_text(char *into, size_t cap, const json_t *object, const char *
 	snprintf(into, cap, "%s", text ? text : "");
 }
 
-/* Ask QEMU how far it is. */
-static int look(struct qemu_migration *m, struct via_error *err)
+/* Ask QEMU how far it is. -ECANCELED: @cancel_fd was readable before it has answered. */
+static int look(struct qemu_migration *m, int cancel_fd, struct via_error *err)
 {
-	struct via_wait wait = wait_of();
+	uint64_t until = via_deadline_in(ASK_NS);
+	struct via_wait wait = {.deadline_ns = until < m->cut_ns ? until : m->cut_ns,
+				.cancel_fd = cancel_fd};
 	struct qemu_view *v = &m->view;
 	json_t *answer = NULL;
 	const json_t *ram;
@@ -177,7 +180,7 @@ static int set_qemu(struct qemu_migration *m, struct via_error *err)
 int qemu_set_up(struct qemu_migration *m, struct via_error *err)
 {
 	struct via_wait wait = wait_of();
-	int rc = look(m, err);
+	int rc = look(m, -1, err);
 
 	if (!rc)
 		rc = check_state(m, err);
@@ -210,30 +213,48 @@ int qemu_begin(struct qemu_migration *m, struct via_error *err)
 
 /* -- while it runs -------------------------------------------------------------------------- */
 
-/* QEMU may be just about to end by itself: what it refuses now it says, and no more. */
+/*
+ * QEMU may be just about to end by itself: what it refuses now it says, and no more. *done: it has
+ * taken the command, or will, for all that is known.
+ */
 static int command(struct qemu_migration *m, const char *name, bool *done, struct via_error *err)
 {
 	struct via_wait wait = wait_of();
 	struct via_error why = {0};
 	int rc = relay_qmp_execute(m->qmp, name, NULL, false, &wait, NULL, &why);
 
-	*done = !rc;
+	*done = !rc || rc == -ETIMEDOUT;
 	if (rc != -EINVAL)
 		return rc ? via_error_pass(err, &why) : 0;
 	qemu_say(m, "QEMU: %s: %s", name, why.seen);
 	return 0;
 }
 
+static void cut_off(struct qemu_migration *m, const char *text)
+{
+	m->cut_ns = VIA_NEVER;
+	qemu_say(m, "%s", text);
+	eventfd_write(m->relay.config.cancel_fd, 1);
+}
+
+/*
+ * A QEMU that is canceled while it sets multifd up may wait for its own channels for ever, some
+ * with their main loop: it goes on once they are closed.
+ */
 static int cancel(struct qemu_migration *m, const char *reason, struct via_error *err)
 {
-	bool done;
+	bool taken;
+	int rc;
 
 	if (m->canceled)
 		return 0;
 	m->canceled = true;
 	via_fail(&m->error, -ECANCELED,
 		 "migrate QEMU\n%s\nmigrate it again: the guest runs on here", reason);
-	return command(m, "migrate_cancel", &done, err);
+	rc = command(m, "migrate_cancel", &taken, err);
+	if (!rc && taken)
+		m->cut_ns = via_deadline_in(CANCEL_NS);
+	return rc;
 }
 
 /* A signal. Behind the switch the first one only tells what the second one does. */
@@ -257,8 +278,7 @@ static int interrupted(struct qemu_migration *m, struct via_error *err)
 			 format_bytes(m->view.remaining, lacking, sizeof(lacking)));
 		return 0;
 	}
-	qemu_say(m, "QEMU's connections are cut off: the migration pauses");
-	eventfd_write(m->relay.config.cancel_fd, 1);
+	cut_off(m, "QEMU's connections are cut off: the migration pauses");
 	return 0;
 }
 
@@ -307,21 +327,53 @@ static bool is_time_to_switch(const struct qemu_migration *m)
 	return v->visited / v->memory > (v->remaining > v->rate / MOMENTS_PER_S ? 0 : 1);
 }
 
+/*
+ * QEMU answers from its main loop, which may stand still for longer than anybody should have to
+ * wait: while the guest moves, or a disk is slow. As long as its connections are carried, so be it.
+ */
+static int bear_silence(struct qemu_migration *m, int rc, const struct via_error *why,
+			struct via_error *err)
+{
+	bool silent = rc == -ETIMEDOUT;
+
+	if (silent && own_relay_has_ended(&m->relay) && m->cut_ns == VIA_NEVER)
+		return via_error_pass(err, why);
+	if (silent && !m->unanswered && !m->canceled)
+		qemu_say(m, "QEMU has not answered for %u s: the migration goes on",
+			 (unsigned)(ASK_NS / VIA_NS_PER_S));
+	m->unanswered = silent;
+	return rc && !silent ? via_error_pass(err, why) : 0;
+}
+
 /* The guest moves, and the rest of its memory follows; or it is too late for that. */
 static int move_on(struct qemu_migration *m, struct via_error *err)
 {
+	struct via_error why = {0};
+	int rc;
+
 	if (is_time_to_switch(m)) {
 		m->asked = true;
-		return command(m, "migrate-start-postcopy", &m->postcopy, err);
+		rc = command(m, "migrate-start-postcopy", &m->postcopy, &why);
+		return bear_silence(m, rc, &why, err);
 	}
+	if (via_deadline_passed(m->cut_ns))
+		cut_off(m, "QEMU does not end what was canceled: its connections are cut off");
 	if (via_deadline_passed(m->deadline_ns) && !is_in_postcopy(m))
 		return cancel(m, "not done within --timeout", err);
 	return 0;
 }
 
+static int look_again(struct qemu_migration *m, struct via_error *err)
+{
+	struct via_error why = {0};
+	int rc = look(m, m->cancel_fd, &why);
+
+	return rc == -ECANCELED ? interrupted(m, err) : bear_silence(m, rc, &why, err);
+}
+
 int qemu_watch(struct qemu_migration *m, struct via_error *err)
 {
-	int rc = look(m, err);
+	int rc = look_again(m, err);
 
 	while (!rc && !is_over(m)) {
 		qemu_show(m);
@@ -329,7 +381,7 @@ int qemu_watch(struct qemu_migration *m, struct via_error *err)
 		if (!rc)
 			rc = wait_for_news(m, err);
 		if (!rc)
-			rc = look(m, err);
+			rc = look_again(m, err);
 	}
 	if (rc)
 		memcpy(m->view.status, "unknown", sizeof("unknown"));

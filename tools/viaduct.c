@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "core/log.h"
 #include "tools/commands.h"
@@ -17,6 +18,9 @@ static const struct command *const commands[] = {
 };
 
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+/* A channel takes a dozen or two, and there may be 256. */
+#define DESCRIPTORS ((rlim_t)1 << 16)
 
 static void print_help(FILE *out)
 {
@@ -43,6 +47,17 @@ static void log_line(void *arg, const char *line)
 	fprintf(stderr, "debug: %s\n", line);
 }
 
+/* What a shell or a service has at first, 1024, is for programs that select(2), which none here does. */
+static void allow_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= DESCRIPTORS)
+		return;
+	limit.rlim_cur = limit.rlim_max < DESCRIPTORS ? limit.rlim_max : DESCRIPTORS;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 static int run(const struct command *command, int argc, char **argv)
 {
 	struct settings settings;
@@ -59,6 +74,7 @@ static int run(const struct command *command, int argc, char **argv)
 	} else {
 		if (settings.verbose)
 			via_log_set(log_line, NULL);
+		allow_descriptors();
 		rc = command->run(&settings);
 	}
 	settings_free(&settings);

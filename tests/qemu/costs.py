@@ -20,7 +20,7 @@ LOOKED_AT_S, LOOKED_AT_WAKES = 0.1, 5000
 
 # Libraries that keep more for each endpoint than all that is ours, and what they keep.
 GREEDY = {
-    "ofi:shm": "libfabric's shm has a region of 8 MiB for each endpoint",
+    "ofi:shm": "libfabric's shm has a region of 4 MiB for each endpoint",
 }
 
 

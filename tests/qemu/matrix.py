@@ -31,7 +31,8 @@ DIFFERENT = ["7.2-10.0", "7.2-11.1", "10.0-11.1", "11.1-10.0"]
 QUICK = re.compile("|".join([
     r"unix/11\.1/(precopy|multifd-4|preempt|multifd-preempt-2|connections-120|bytes-210"
     r"|recover-same-multifd-preempt-2|cancel-multifd-4|source-dies-precopy)$",
-    r"(proxy|relay)/unix/11\.1/relay-dies-source-precopy$", r"tcp/11\.1/multifd-preempt-2$",
+    r"(proxy|relay)/unix/11\.1/relay-dies-source-precopy$",
+    r"relay/unix/11\.1/(tls-multifd-preempt-2|multifd-zstd-4|multifd-64)$", r"tcp/11\.1/multifd-preempt-2$",
     r"unix/10\.0/(preempt|multifd-postcopy-2)$", r"unix/7\.2/multifd-4$",
     r"(direct|relay)/unix/7\.2/connections-120$"]))
 

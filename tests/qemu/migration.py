@@ -24,7 +24,7 @@ LOAD = {"writes": 2000, "checks": 4000}  # pages a second, of all others
 Setting = collections.namedtuple("Setting", "transport kind source destination machine fabric")
 
 
-class Mode(collections.namedtuple("Mode", "channels postcopy preempt return_path")):
+class Mode(collections.namedtuple("Mode", "channels postcopy preempt return_path tls compression")):
     """A way to migrate: 0 for no multifd, else its channels."""
 
     def capabilities(self):
@@ -33,11 +33,16 @@ class Mode(collections.namedtuple("Mode", "channels postcopy preempt return_path
         return [name for name, on in wanted.items() if on]
 
     def parameters(self):
-        return {"multifd_channels": self.channels} if self.channels else {}
+        found = {"multifd_channels": self.channels} if self.channels else {}
+        if self.compression:
+            found.update(multifd_compression=self.compression)
+        if self.tls:
+            found.update(tls_creds="tls", tls_hostname="anybody")
+        return found
 
 
-def mode(channels=0, postcopy=False, preempt=False, return_path=True):
-    return Mode(channels, postcopy or preempt, preempt, return_path)
+def mode(channels=0, postcopy=False, preempt=False, return_path=True, tls=False, compression=None):
+    return Mode(channels, postcopy or preempt, preempt, return_path, tls, compression)
 
 
 def bandwidth(precopy_mib, postcopy_mib=None):
@@ -73,6 +78,11 @@ class Migration:
     # -- what happens ------------------------------------------------------------------
 
     def set_up(self, qemu):
+        if self.mode.tls:
+            with open(f"{self.folder}/keys.psk", "w", encoding="ascii") as f:
+                f.write(f"qemu:{'2a' * 32}\n")
+            qemu.execute("object-add", qom_type="tls-creds-psk", id="tls", dir=self.folder,
+                         endpoint="client" if qemu is self.source else "server")
         try:
             qemu.set_up(self.mode.capabilities(), self.limits)
         except Refused as refusal:

@@ -8,6 +8,7 @@ what it is known to get wrong by itself is skipped, with the reason.
 import collections
 import itertools
 import json
+import resource
 import signal
 
 import harness
@@ -86,11 +87,26 @@ MODES = {
     "postcopy": mode(postcopy=True), "preempt": mode(preempt=True),
     "multifd-postcopy-2": mode(2, postcopy=True),
     "multifd-preempt-2": mode(2, preempt=True), "multifd-preempt-4": mode(4, preempt=True),
+    "multifd-zlib-2": mode(2, compression="zlib"), "multifd-zstd-4": mode(4, compression="zstd"),
+    "tls": mode(tls=True), "tls-multifd-4": mode(4, tls=True),
+    "tls-preempt": mode(preempt=True, tls=True),
+    "tls-multifd-preempt-2": mode(2, preempt=True, tls=True),
 }
 BASIC = ("precopy", "multifd-4", "postcopy", "preempt", "multifd-postcopy-2", "multifd-preempt-2")
 
 for _name, _mode in MODES.items():
     scenario(_name, _name in BASIC)(completes(_mode))
+
+
+@scenario("multifd-64")
+def _(setting):
+    """More descriptors than a shell has at first: 16 for each channel over ofi:tcp."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, most), most))
+    try:
+        completes(mode(64))(setting._replace(fabric=setting.fabric or "ofi:tcp"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (now, most))
 
 
 # -- every order ---------------------------------------------------------------------------
@@ -189,7 +205,7 @@ def cut(migrating):
     migrating.way.cut(migrating.source)
 
 
-for _name in ("postcopy", "preempt", "multifd-preempt-2"):
+for _name in ("postcopy", "preempt", "multifd-preempt-2", "tls-preempt"):
     scenario(f"recover-{_name}", basic=_name == "preempt")(recovers(MODES[_name], cut))
     scenario(f"recover-same-{_name}", basic=_name == "preempt")(
         recovers(MODES[_name], cut, same=True))

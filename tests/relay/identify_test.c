@@ -5,9 +5,10 @@
  * A sequence is written as words. A connection is a letter.
  *   +a        accepted           a:BYTES   sends (names below)      a.   ends
  *   +a:BYTES  has sent them before the relay looks
- *   @300      so many ms pass    !postcopy, !answered, !early       seen on main
- *   a=WHAT    is taken for main, recovery, m3, preempt; wait: not known yet; or refused as
- *             EEXIST, ERANGE, ETIMEDOUT, ECONNRESET; with * when it is opaque
+ *   @300      so many ms pass    !postcopy, !answered, !early, !ends  seen on main
+ *   a=WHAT    is taken for main, recovery, m3, preempt, with * when it is opaque; wait: not
+ *             known yet; next: main of the next session; or refused as EEXIST, ERANGE, ETIMEDOUT,
+ *             ECONNRESET
  * After each event all connections that are not known are asked for, as a relay does it.
  */
 #include <criterion/criterion.h>
@@ -57,6 +58,9 @@ static const struct sequence sequences[] = {
 	{"one lane too many", NO_QMP, "+a a:m4 a=ERANGE +b b:main b=main"},
 	{"an id twice", NO_QMP, "+a a:m1 a=m1 +b b:m1 b=EEXIST +c c:m0 c=m0"},
 	{"two mains", NO_QMP, "+a a:main a=main +b b:main b=EEXIST"},
+	{"a main behind one that ends", NO_QMP, "+a a:main a=main !ends +b b:main b=next"},
+	{"a main behind one that does not end", NO_QMP,
+	 "+a a:main a=main !ends +b b:main @9999 b=next @1 b=ETIMEDOUT"},
 
 	/* Preempt: silent, and main has been answered. */
 	{"preempt", NO_QMP, "+a a:main !postcopy !answered +b b=preempt"},
@@ -100,8 +104,8 @@ static const struct sequence sequences[] = {
 	{"recovery byte by byte", NO_QMP, "+a a:08 a=wait a:00 a=wait a:0a a=recovery"},
 	{"recovery without preempt", PLAIN, "+a a:recovery a=recovery !answered +b b=wait"},
 	{"a recovery waits until main has gone", NO_QMP,
-	 "+a a:main +b b:recovery b=wait @9999 b=wait @1 b=ETIMEDOUT"},
-	{"two recoveries", NO_QMP, "+a a:recovery +b:recovery a=recovery b=wait"},
+	 "+a a:main +b b:recovery b=next @9999 b=next @1 b=ETIMEDOUT"},
+	{"two recoveries", NO_QMP, "+a a:recovery +b:recovery a=recovery b=next"},
 
 	/* TLS says nothing: order alone decides. */
 	{"TLS", NO_QMP, "+a a:tls a=main* +b b:tls b=m3* +c c:tls c=m2*"},
@@ -256,7 +260,7 @@ static void pass(struct drive *d, uint64_t until_ns)
 static void name_of(const struct connection *c, char *buf, size_t cap)
 {
 	static const char *const roles[] = {"wait", "main", "m", "preempt"};
-	const char *role = c->who.recovery ? "recovery" : roles[c->who.role];
+	const char *role = c->who.recovery ? "recovery" : c->who.next ? "next" : roles[c->who.role];
 
 	if (c->refused)
 		snprintf(buf, cap, "%s", via_err_name(c->refused));
@@ -274,6 +278,8 @@ static void seen(struct relay_seen *seen, const char *what)
 		seen->answered = true;
 	else if (!strcmp(what, "early"))
 		seen->early_preempt = true;
+	else if (!strcmp(what, "ends"))
+		seen->main_ends = true;
 	else
 		cr_assert(false, "%s", what);
 }

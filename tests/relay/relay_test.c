@@ -4,10 +4,12 @@
  * which order, what arrives, and how each end is told.
  */
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -59,7 +61,8 @@ static void connect_main(int *source, int *destination)
 	*source = source_connect(&p);
 	put(*source, header, sizeof(header));
 	*destination = destination_accept(&p, LONG_MS);
-	cr_assert_geq(*destination, 0, "main is not connected");
+	cr_assert_geq(*destination, 0, "main is not connected\n%s--\n%s", p.source.notes,
+		      p.destination.notes);
 	get_same(*destination, header, sizeof(header));
 }
 
@@ -304,6 +307,157 @@ Test(relay, silence_without_end_is_refused_alone, .timeout = 60)
 	expect_end(destination);
 	pair_join(&p);
 	cr_assert_eq(p.source.rc, 0);
+}
+
+/* Of main that is TLS nobody here knows how it ended, or that it lacks something. */
+Test(relay, what_it_cannot_read_it_does_not_judge, .timeout = 60)
+{
+	static const uint8_t hello[] = {0x16, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3};
+	int source, destination;
+
+	pair_start(&p, 0, true);
+	source = source_connect(&p);
+	put(source, hello, sizeof(hello));
+	destination = destination_accept(&p, LONG_MS);
+	get_same(destination, hello, sizeof(hello));
+	close(source);
+	expect_end(destination);
+	pair_join(&p);
+	for (unsigned i = 0; i < 2; i++) {
+		struct relay_end *e = i ? &p.source : &p.destination;
+
+		cr_assert_eq(e->result.outcome, RELAY_ENDED);
+		cr_assert_not(end_has_said(e, "return path"), "%s", e->notes);
+		cr_assert(end_has_said(e, "only query-migrate"), "%s", e->notes);
+	}
+}
+
+static void limit_descriptors(rlim_t to)
+{
+	struct rlimit limit;
+
+	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	limit.rlim_cur = to;
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+/* It is said, and the connection comes to its right as soon as there is a descriptor for it. */
+Test(relay, a_connection_waits_for_a_descriptor, .timeout = 60)
+{
+	int source, destination, multifd, there;
+	uint8_t init[64];
+
+	pair_start(&p, 0, true);
+	connect_main(&source, &destination);
+	there = dup(source); /* the lowest that is free: one more, for the test, and none is left */
+	close(there);
+	limit_descriptors((rlim_t)there + 1);
+	multifd = source_connect(&p);
+	multifd_init(init, 0);
+	put(multifd, init, sizeof(init));
+	while (!end_has_said(&p.source, "raise ulimit -n"))
+		cr_assert_lt(destination_accept(&p, QUIET_MS), 0);
+	limit_descriptors((rlim_t)there + 100);
+	there = destination_accept(&p, LONG_MS);
+	cr_assert_geq(there, 0);
+	get_same(there, init, sizeof(init));
+	close(multifd);
+	close(source);
+	expect_end(there);
+	expect_end(destination);
+	pair_join(&p);
+	cr_assert_eq(p.source.rc, 0, "%s: %s", p.source.err.what, p.source.err.seen);
+}
+
+/* With keep as well: nobody can ever be served, and saying so again and again helps nobody. */
+Test(relay, a_key_that_is_not_there_ends_it_before_anybody_came, .timeout = 60)
+{
+	struct relay_config config = {
+		.session = {.fabric = "sim", .credentials = {.psk_file = "/nonexistent/keys.psk"}},
+		.keep = true,
+		.cancel_fd = -1};
+	struct relay_result result;
+	struct via_error err = {0};
+	int fd;
+
+	cr_assert_eq(relay_listen("127.0.0.1:0", &fd, &err), 0);
+	cr_assert_eq(relay_destination(fd, "unix:/nonexistent/qemu", &config, &result, &err),
+		     -ENOENT, "%s: %s", err.what, err.seen);
+	cr_assert_eq(result.migrations, 1);
+	close(fd);
+}
+
+/* Later it may be mended: it is said, again after a while, and the relay stays. */
+Test(relay, a_key_that_is_gone_may_come_back, .timeout = 60)
+{
+	int source, destination;
+
+	pair_start(&p, 0, true);
+	connect_main(&source, &destination);
+	/* Looked at after the end of a session only. */
+	p.destination.config.keep = true;
+	p.destination.config.session.credentials.psk_file = "/nonexistent/keys.psk";
+	close(source);
+	expect_end(destination);
+	while (!end_has_said(&p.destination, "/nonexistent/keys.psk"))
+		cr_assert_lt(destination_accept(&p, QUIET_MS), 0);
+	cr_assert_lt(destination_accept(&p, QUIET_MS), 0);
+	pair_cancel(&p);
+	pair_join(&p);
+	cr_assert_lt(strlen(p.destination.notes), sizeof(p.destination.notes) - 1,
+		     "it goes on saying");
+	cr_assert_leq(p.destination.result.migrations, 2);
+}
+
+static unsigned open_descriptors(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned n = 0;
+
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+Test(relay, that_keeps_serving_keeps_nothing_else, .timeout = 60)
+{
+	int source, destination, multifd, there, silent, preempt;
+	unsigned first = 0;
+	uint8_t init[64];
+
+	multifd_init(init, 0);
+	pair_start(&p, 0, true);
+	/* Looked at after the end of a session only. */
+	p.source.config.keep = p.destination.config.keep = true;
+	for (unsigned i = 0; i < 20; i++) {
+		connect_main(&source, &destination);
+		put(source, advise, sizeof(advise));
+		get_same(destination, advise, sizeof(advise));
+		multifd = source_connect(&p);
+		put(multifd, init, sizeof(init));
+		there = destination_accept(&p, LONG_MS);
+		get_same(there, init, sizeof(init));
+		answer(source, destination);
+		silent = source_connect(&p);
+		preempt = destination_accept(&p, LONG_MS);
+		/* What the one before had is gone: each relay has one session at a time. */
+		if (i == 1)
+			first = open_descriptors();
+		else if (i > 1)
+			cr_assert_eq(open_descriptors(), first, "in migration %u", i);
+		put(destination, shut_well, sizeof(shut_well));
+		get_same(source, shut_well, sizeof(shut_well));
+		close(silent);
+		close(multifd);
+		close(source);
+		expect_end(preempt);
+		expect_end(there);
+		expect_end(destination);
+	}
+	pair_cancel(&p);
+	pair_join(&p);
+	cr_assert_eq(p.source.rc, 0, "%s: %s", p.source.err.what, p.source.err.seen);
 }
 
 Test(relay, that_keeps_serving_ends_well_when_there_is_nothing_to_carry, .timeout = 60)

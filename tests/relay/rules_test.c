@@ -9,6 +9,7 @@
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/relay/qemu_stream.h"
@@ -103,6 +104,15 @@ static struct connection open_preempt(void)
 	return c;
 }
 
+/* Of this process, so far. */
+static long cpu_ms(void)
+{
+	struct timespec t;
+
+	cr_assert_eq(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t), 0);
+	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
 static void end(void)
 {
 	pair_cancel(&p);
@@ -121,6 +131,27 @@ Test(rules, nobody_is_seen_who_said_nothing, .timeout = 60)
 	close(fd);
 	cr_assert_lt(destination_accept(&p, QUIET_MS), 0, "it has gone");
 	end();
+}
+
+/*
+ * Who looks whether somebody listens here is nobody's migration: the peer hears nothing of it, and
+ * may come and go.
+ */
+Test(rules, who_said_nothing_is_nobody_to_the_peer, .timeout = 60)
+{
+	struct connection main;
+
+	pair_start(&p, 0, true);
+	close(source_connect(&p));
+	cr_assert_lt(destination_accept(&p, QUIET_MS), 0);
+	pair_restart(&p.destination);
+	main = open_main();
+	answer(&main, pong, LEN(pong));
+	answer(&main, shut_well, LEN(shut_well));
+	close_both(&main);
+	pair_join(&p);
+	cr_assert_eq(p.source.result.outcome, RELAY_COMPLETED);
+	cr_assert_eq(p.source.result.migrations, 1);
 }
 
 /* Machines up to 7.2 open preempt before anything else, and answer nothing without it. */
@@ -201,6 +232,8 @@ Test(rules, whatever_comes_arrives_as_it_was, .timeout = 60)
 	close_both(&multifd);
 	close_both(&main);
 	end();
+	cr_assert(end_has_said(&p.source, "multifd 0, byte "), "it has said\n%s", p.source.notes);
+	cr_assert_not(end_has_said(&p.destination, "multifd"), "%s", p.destination.notes);
 }
 
 /* What there was of a packet comes before the end, wherever it was cut. */
@@ -240,6 +273,34 @@ Test(rules, the_end_of_main_is_the_end, .timeout = 60)
 	expect_end(multifd.destination);
 	expect_end(multifd.source);
 	end();
+}
+
+/* As when it is cancelled while it sets up. The destination has seen nothing, and takes the next. */
+Test(rules, what_is_given_up_before_main_has_spoken_is_over, .timeout = 60)
+{
+	struct connection main, multifd;
+	struct stream *s;
+
+	pair_start(&p, 0, true);
+	/* Looked at after the end of a session only. */
+	p.source.config.keep = p.destination.config.keep = true;
+	main.source = source_connect(&p);
+	multifd.source = source_connect(&p);
+	s = stream_new(QEMU_10_0, 4096);
+	put_init(s, 0);
+	put(multifd.source, s->bytes, s->len);
+	cr_assert_lt(destination_accept(&p, QUIET_MS), 0);
+	close(main.source);
+	close(multifd.source);
+	cr_assert_lt(destination_accept(&p, QUIET_MS), 0);
+	main = open_main();
+	multifd = open_multifd(0);
+	answer(&main, pong, LEN(pong));
+	answer(&main, shut_well, LEN(shut_well));
+	close_both(&main);
+	close_both(&multifd);
+	end();
+	cr_assert(end_has_said(&p.source, "main has said nothing"), "%s", p.source.notes);
 }
 
 /* A QEMU that lacks a channel reads none: it sees that all is over when it has them all. */
@@ -332,7 +393,8 @@ Test(rules, a_paused_postcopy_is_resumed, .timeout = 60)
 /* A link that is lost shows in one of QEMU's connections first, and QEMU may be back before the others. */
 Test(rules, a_resume_that_is_early_is_kept, .timeout = 60)
 {
-	struct connection main, preempt, again;
+	struct connection main, preempt, again, page;
+	long took;
 
 	pair_start(&p, 0, true);
 	main = open_main();
@@ -343,16 +405,56 @@ Test(rules, a_resume_that_is_early_is_kept, .timeout = 60)
 	again.source = source_connect(&p);
 	put(again.source, recv_bitmap, LEN(recv_bitmap));
 	cr_assert(is_quiet(again.source, QUIET_MS), "refused while main is there");
+	page.source = source_connect(&p);
+	put(page.source, bitmap, LEN(bitmap));
+	took = -cpu_ms();
+	cr_assert_lt(destination_accept(&p, QUIET_MS), 0, "of the session that is lost");
+	took += cpu_ms();
+	cr_assert_lt(took, QUIET_MS / 5, "the relays do not sleep: %ld ms", took);
 	pair_restart(&p.destination);
 	expect_end(main.source);
 	expect_end(main.destination);
 	again.destination = accepted();
 	expect_same(again.destination, recv_bitmap, LEN(recv_bitmap));
+	page.destination = accepted();
+	expect_same(page.destination, bitmap, LEN(bitmap));
+	close_both(&page);
 	answer(&again, bitmap, LEN(bitmap));
 	answer(&again, shut_well, LEN(shut_well));
 	close_both(&again);
 	pair_join(&p);
 	cr_assert_eq(p.source.result.outcome, RELAY_COMPLETED);
+}
+
+/* Main has ended at the source and not yet at the destination: what comes now is all the next one's. */
+Test(rules, a_migration_right_behind_another_is_kept, .timeout = 60)
+{
+	static const uint8_t more[500000]; /* than a socket holds, and less than a stream */
+	struct connection main, again, multifd;
+	struct stream *s;
+
+	pair_start(&p, 0, true);
+	main = open_main();
+	put(main.source, more, sizeof(more));
+	close(main.source);
+	cr_assert_lt(destination_accept(&p, QUIET_MS), 0);
+	again.source = source_connect(&p);
+	multifd.source = source_connect(&p);
+	s = stream_new(QEMU_10_0, 4096);
+	put_init(s, 0);
+	put(multifd.source, s->bytes, s->len);
+	put(again.source, begin, LEN(begin));
+	cr_assert_lt(destination_accept(&p, QUIET_MS), 0, "taken for a part of the other one");
+	cr_assert(is_quiet(again.source, 0), "refused\n%s", p.source.notes);
+	expect_same(main.destination, more, sizeof(more));
+	expect_end(main.destination);
+	again.destination = accepted();
+	expect_same(again.destination, begin, LEN(begin));
+	multifd.destination = accepted();
+	expect_same(multifd.destination, s->bytes, s->len);
+	close_both(&again);
+	close_both(&multifd);
+	end();
 }
 
 static void restart_source(void)
