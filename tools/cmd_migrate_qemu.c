@@ -55,7 +55,6 @@ static int migrate(struct qemu_migration *m, struct via_error *err)
 	struct via_wait wait = {.deadline_ns = via_deadline_in(QMP_NS), .cancel_fd = m->cancel_fd};
 	int rc = relay_qmp_open(m->settings->qmp, &wait, &m->qmp, err);
 
-	metrics_watch(m->relay.metrics, &m->relay.watch);
 	if (!rc)
 		rc = qemu_set_up(m, err);
 	if (!rc)
@@ -116,7 +115,8 @@ static int run(const struct settings *settings)
 	progress_init(&m.progress);
 	m.relay.config = relay_config(settings, &m);
 	if (!interrupt_start(&m.cancel_fd, NULL, &err) &&
-	    !metrics_start(settings, &m.progress, &m.relay.metrics, &err) && !migrate(&m, &err))
+	    !metrics_start(settings, &m.progress, &m.relay.watch, &m.relay.metrics, &err) &&
+	    !migrate(&m, &err))
 		find_cause(&m);
 	else
 		(void)via_error_pass(&m.error, &err);

@@ -152,8 +152,7 @@ static int serve(const struct settings *s, int listen_fd, struct html_report *re
 	config.watch = &watch;
 	relay_live_init(&run.live, s, &watch, report->series);
 	if (!rc)
-		rc = metrics_start(s, &run.live.view, &run.metrics, err);
-	metrics_watch(run.metrics, &watch);
+		rc = metrics_start(s, &run.live.view, &watch, &run.metrics, err);
 	if (!rc && source && s->tune)
 		rc = relay_tune(&config, err); /* whoever reads the announcement may migrate */
 	if (rc) {

@@ -222,8 +222,8 @@ static void init(struct metrics *m)
 	pthread_condattr_destroy(&attr);
 }
 
-int metrics_start(const struct settings *s, struct progress_view *view, struct metrics **out,
-		  struct via_error *err)
+int metrics_start(const struct settings *s, struct progress_view *view, struct relay_watch *watch,
+		  struct metrics **out, struct via_error *err)
 {
 	struct metrics *m;
 	int rc = 0;
@@ -237,6 +237,8 @@ int metrics_start(const struct settings *s, struct progress_view *view, struct m
 	init(m);
 	m->file_name = s->stats_file;
 	m->view = view;
+	m->watch = watch;
+	m->last.relay = watch;
 	if (s->stats_file)
 		rc = open_file(m, s->stats_file, err);
 	if (!rc && s->metrics_listen)
@@ -296,16 +298,6 @@ void metrics_result(struct metrics *m, const struct via_migrate_result *r)
 	s->session = r->session;
 	s->postcopy = r->postcopy;
 	s->recoveries = r->postcopy.recoveries;
-	pthread_mutex_unlock(&m->lock);
-}
-
-void metrics_watch(struct metrics *m, struct relay_watch *watch)
-{
-	if (!m)
-		return;
-	pthread_mutex_lock(&m->lock);
-	m->last.relay = true;
-	m->watch = watch;
 	pthread_mutex_unlock(&m->lock);
 }
 

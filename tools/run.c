@@ -139,7 +139,7 @@ void run_source(const struct settings *settings, struct series *series, struct r
 	r->seed = settings->seed;
 	rc = interrupt_start(&link.cancel_fd, &link.resume_fd, &r->error);
 	if (!rc)
-		rc = metrics_start(settings, &link.live.view, &link.metrics, &r->error);
+		rc = metrics_start(settings, &link.live.view, NULL, &link.metrics, &r->error);
 	if (!rc)
 		rc = demo_guest_new(&gc, &link.guest, &r->error);
 	if (!rc)
@@ -322,7 +322,7 @@ void run_destination(const struct settings *settings, int listen_fd, struct run_
 	r->migrate.outcome = VIA_ABORTED;
 	rc = interrupt_start(&link.cancel_fd, NULL, &r->error);
 	if (!rc)
-		rc = metrics_start(settings, &link.live.view, &link.metrics, &r->error);
+		rc = metrics_start(settings, &link.live.view, NULL, &link.metrics, &r->error);
 	if (!rc && !settings->quiet)
 		announce(listen_fd); /* whoever reads it may send signals from now on */
 	if (!rc)
