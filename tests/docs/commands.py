@@ -126,6 +126,7 @@ TESTS = [
     (r"ulimit -l unlimited", "rxe_one_end"),
     (r"bench/report\.py build-bench", "bench_report"),
     (r"bench/engine_vs_qemu\.py .*", "bench/report.py: engine_vs_qemu.py"),
+    (r"bench/qemu_migration\.py .*", BY_HAND),
     (r"readelf -n .*", "trace_scripts"),
     (r".*bpftrace .*", "trace_scripts"),
     (r"viaduct demo --memory 256M", "trace_scripts"),
