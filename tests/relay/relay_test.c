@@ -66,6 +66,13 @@ static void connect_main(int *source, int *destination)
 	get_same(*destination, header, sizeof(header));
 }
 
+/* The destination has everything, and says so on its return path. */
+static void shut(int source, int destination)
+{
+	put(destination, shut_well, sizeof(shut_well));
+	get_same(source, shut_well, sizeof(shut_well));
+}
+
 static void answer(int source, int destination)
 {
 	put(source, open_return_path, sizeof(open_return_path));
@@ -168,8 +175,7 @@ Test(relay, preempt_is_connected_when_it_says_nothing, .timeout = 60)
 	memset(page, 7, sizeof(page));
 	put(silent, page, sizeof(page));
 	get_same(preempt, page, sizeof(page));
-	put(destination, shut_well, sizeof(shut_well));
-	get_same(source, shut_well, sizeof(shut_well));
+	shut(source, destination);
 	close(silent);
 	close(source);
 	expect_end(preempt);
@@ -197,8 +203,7 @@ Test(relay, preempt_keeps_what_it_said_before_it_was_known, .timeout = 60)
 	cr_assert_geq(preempt, 0, "the preempt channel is not connected");
 	put(early, page + 50, 4150);
 	get_same(preempt, page, 4200);
-	put(destination, shut_well, sizeof(shut_well));
-	get_same(source, shut_well, sizeof(shut_well));
+	shut(source, destination);
 	close(early);
 	close(source);
 	expect_end(preempt);
@@ -446,8 +451,7 @@ Test(relay, that_keeps_serving_keeps_nothing_else, .timeout = 60)
 			first = open_descriptors();
 		else if (i > 1)
 			cr_assert_eq(open_descriptors(), first, "in migration %u", i);
-		put(destination, shut_well, sizeof(shut_well));
-		get_same(source, shut_well, sizeof(shut_well));
+		shut(source, destination);
 		close(silent);
 		close(multifd);
 		close(source);
